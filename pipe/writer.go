@@ -1,0 +1,103 @@
+package pipe
+
+import (
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+)
+
+// Writer gathers what many goroutines have for one connection and writes it
+// with few calls: whoever calls Flush while nobody writes, writes for all. It
+// stands on a connection whose Write does not block: a Conn, or TLS over one.
+// An empty Writer holds no buffer.
+type Writer struct {
+	c    net.Conn
+	base *Conn // nil when there is none below c
+
+	mu     sync.Mutex
+	flying bool // someone is in Write
+	inAir  int  // bytes that it writes
+	buf    []byte
+	err    error
+}
+
+// NewWriter returns a Writer on c.
+func NewWriter(c net.Conn) *Writer { return &Writer{c: c, base: Base(c)} }
+
+// Acquire locks the Writer and returns the bytes gathered so far, to append
+// to. Release must follow, from the same goroutine, without I/O in between.
+// Use Grow before appending more than some hundred bytes.
+func (w *Writer) Acquire() []byte {
+	w.mu.Lock()
+	if w.buf == nil {
+		w.buf = TakeBuffer(class1K)
+	} else if cap(w.buf)-len(w.buf) < cap(w.buf)/4 {
+		w.buf = Grow(w.buf, cap(w.buf)/2)
+	}
+	return w.buf
+}
+
+// Release takes the buffer of Acquire back, with what was appended, and
+// unlocks. Once the connection has failed, it is thrown away.
+func (w *Writer) Release(b []byte) {
+	if w.err != nil || len(b) == 0 {
+		ReturnBuffer(b)
+		b = nil
+	}
+	w.buf = b
+	w.mu.Unlock()
+}
+
+// Flush writes everything gathered, or leaves it to the goroutine that is
+// writing just now. The error is the connection's first.
+func (w *Writer) Flush() error {
+	w.mu.Lock()
+	if w.flying || len(w.buf) == 0 {
+		err := w.err
+		w.mu.Unlock()
+		return err
+	}
+	w.flying = true
+	for len(w.buf) > 0 && w.err == nil {
+		out := w.buf
+		w.buf, w.inAir = nil, len(out)
+		w.mu.Unlock()
+		_, err := w.c.Write(out)
+		ReturnBuffer(out)
+		w.mu.Lock()
+		w.inAir = 0
+		if err != nil && w.err == nil {
+			w.err = err
+		}
+	}
+	w.flying = false
+	err := w.err
+	w.mu.Unlock()
+	return err
+}
+
+// Queued returns how many bytes wait here and, unencrypted or not, in the Conn below.
+func (w *Writer) Queued() int {
+	w.mu.Lock()
+	n := len(w.buf) + w.inAir
+	w.mu.Unlock()
+	if w.base != nil {
+		n += w.base.Pending()
+	}
+	return n
+}
+
+// CloseAfterFlush flushes, ends TLS if there is any, and lets the Conn below
+// close after its own flush, see Conn.CloseAfterFlush.
+func (w *Writer) CloseAfterFlush(linger time.Duration) {
+	_ = w.Flush()
+	if t, ok := w.c.(*tls.Conn); ok {
+		_ = t.CloseWrite()
+	}
+	if w.base == nil {
+		_ = w.c.Close()
+		return
+	}
+	w.base.CloseAfterFlush(linger)
+}
