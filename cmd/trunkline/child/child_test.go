@@ -1,0 +1,126 @@
+package child
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// TestMain also is the child: the tests start their own binary with a mode in the environment.
+func TestMain(m *testing.M) {
+	switch os.Getenv("CHILD_TEST_MODE") {
+	case "":
+		goleak.VerifyTestMain(m)
+	case "obedient":
+		fmt.Println("ready at 127.0.0.1:1")
+		WaitForParent(context.Background())
+	case "stubborn":
+		fmt.Println("ready")
+		signal.Ignore(syscall.SIGTERM)
+		select {}
+	case "failing":
+		fmt.Fprintln(os.Stderr, "port 80 is taken")
+		os.Exit(3)
+	case "silent":
+		bufio.NewReader(os.Stdin).ReadByte()
+	}
+}
+
+func startGroup(t *testing.T) (*Group, context.CancelFunc, <-chan struct{}) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	g := NewGroup()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		g.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return g, cancel, ended
+}
+
+func mode(name string, ready bool) Command {
+	return Command{Name: name, Env: []string{"CHILD_TEST_MODE=" + name}, Ready: ready}
+}
+
+func TestReadyLineAndObedientEnd(t *testing.T) {
+	g, cancel, ended := startGroup(t)
+	p, err := g.Start(t.Context(), mode("obedient", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Line() != "ready at 127.0.0.1:1" {
+		t.Fatalf("line %q", p.Line())
+	}
+	cancel()
+	<-ended
+	<-p.Done()
+	if err := syscall.Kill(p.PID(), 0); !errors.Is(err, syscall.ESRCH) {
+		t.Fatalf("the child still exists: %v", err)
+	}
+	if _, err := g.Start(t.Context(), mode("obedient", true)); !errors.Is(err, ErrEnded) {
+		t.Fatalf("start after the end: %v", err)
+	}
+}
+
+func TestStubbornChildIsKilled(t *testing.T) {
+	g, cancel, ended := startGroup(t)
+	p, err := g.Start(t.Context(), mode("stubborn", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	<-ended
+	if err := syscall.Kill(p.PID(), 0); !errors.Is(err, syscall.ESRCH) {
+		t.Fatalf("the child still exists: %v", err)
+	}
+}
+
+func TestChildThatFailsSaysWhy(t *testing.T) {
+	g, _, _ := startGroup(t)
+	_, err := g.Start(t.Context(), mode("failing", true))
+	if err == nil || !strings.Contains(err.Error(), "port 80 is taken") || !strings.Contains(err.Error(), "exit status 3") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestStartGivesUpOnASilentChild(t *testing.T) {
+	g, _, _ := startGroup(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := g.Start(ctx, mode("silent", true)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("error %v", err)
+	}
+}
+
+func TestKillIsAtOnce(t *testing.T) {
+	g, _, _ := startGroup(t)
+	p, err := g.Start(t.Context(), mode("stubborn", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Kill()
+	<-p.Done()
+	p.Kill() // of an ended child: nothing
+}
+
+func TestTailKeepsTheEnd(t *testing.T) {
+	var tl tail
+	tl.Write([]byte(strings.Repeat("a", tailSize)))
+	tl.Write([]byte("the end"))
+	if s := tl.String(); len(s) != tailSize || !strings.HasSuffix(s, "the end") {
+		t.Fatalf("%d bytes, ends %q", len(s), s[len(s)-10:])
+	}
+}
