@@ -1,0 +1,2 @@
+// Package cluster gets commands committed to the table.
+package cluster

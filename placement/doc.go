@@ -1,0 +1,2 @@
+// Package placement says where each state lives: the table as a deterministic value.
+package placement
