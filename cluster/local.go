@@ -3,40 +3,12 @@ package cluster
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/wire"
 )
-
-// Errors a caller branches on.
-var (
-	ErrNoInstance    = errors.New("no live instance of the app takes new states")
-	ErrTooManyStates = errors.New("the app has as many states as it may")
-	ErrStale         = errors.New("the row or instance has changed since")
-	ErrHeld          = errors.New("another attachment holds this instance")
-	ErrNoApp         = errors.New("no such app")
-	ErrAppExists     = errors.New("the app exists already")
-	ErrStopped       = errors.New("the table is not being written any more")
-)
-
-// HeldError says who holds the instance that a registration wanted. It is ErrHeld.
-type HeldError struct {
-	Instance wire.InstanceID
-	Gen      wire.Gen
-	Node     wire.NodeSession
-}
-
-func (e *HeldError) Error() string {
-	return fmt.Sprintf("%v: instance %d gen %d", ErrHeld, e.Instance, e.Gen)
-}
-
-// Unwrap returns ErrHeld.
-func (e *HeldError) Unwrap() error { return ErrHeld }
 
 // Config of a Local.
 type Config struct {
@@ -45,50 +17,6 @@ type Config struct {
 	Region  string
 	Log     *slog.Logger
 	Now     func() time.Time // wall and monotonic; default time.Now
-}
-
-// CreateRequest asks for a new state.
-type CreateRequest struct {
-	App    wire.AppID
-	Region string
-	Avoid  wire.InstanceID // not this one while there is another; 0 = any
-}
-
-// Placed is a new state; its row is pending.
-type Placed struct {
-	State    wire.StateID
-	Instance wire.InstanceID
-	Epoch    wire.Epoch
-}
-
-// PlaceRequest asks for an owner of a state.
-type PlaceRequest struct {
-	App    wire.AppID
-	State  wire.StateID
-	Region string
-	Avoid  wire.InstanceID
-}
-
-// RegisterRequest is a registration that came in on a tunnel of this node.
-type RegisterRequest struct {
-	App         wire.AppID
-	StoreID     string
-	Native      bool
-	Incarnation [16]byte // native: random, not zero; legacy: zero
-	Region      string
-	Capacity    uint32
-	Login       json.RawMessage
-	Holds       []wire.Held
-	// Replace and ReplaceGen name the attachment that the caller knows to be over (from placement.Table).
-	// Zero: nobody is expected under that name. A native registration with the same incarnation needs none.
-	Replace    wire.InstanceID
-	ReplaceGen wire.Gen
-}
-
-// Attached is a registered instance.
-type Attached struct {
-	Instance wire.InstanceID
-	Gen      wire.Gen
 }
 
 // Local is the table of one node.
@@ -116,10 +44,12 @@ func (l *Local) Session() placement.Session { return placement.Session{} }
 func (l *Local) MACKey() [32]byte { return [32]byte{} }
 
 // Create places a new state: a pending row.
-func (l *Local) Create(ctx context.Context, r CreateRequest) (Placed, error) { return Placed{}, nil }
+func (l *Local) Create(ctx context.Context, r placement.CreateRequest) (placement.Placed, error) {
+	return placement.Placed{}, nil
+}
 
 // Place returns the row of a state with a live owner; an unknown state gets a tentative row, a free one a new owner.
-func (l *Local) Place(ctx context.Context, r PlaceRequest) (placement.Row, error) {
+func (l *Local) Place(ctx context.Context, r placement.PlaceRequest) (placement.Row, error) {
 	return placement.Row{}, nil
 }
 
@@ -144,8 +74,8 @@ func (l *Local) Untaint(ctx context.Context, app wire.AppID, state wire.StateID,
 }
 
 // Register attaches an instance to this node.
-func (l *Local) Register(ctx context.Context, r RegisterRequest) (Attached, error) {
-	return Attached{}, nil
+func (l *Local) Register(ctx context.Context, r placement.RegisterRequest) (placement.Attached, error) {
+	return placement.Attached{}, nil
 }
 
 // Gone says that an instance is gone: its rows are free.
