@@ -1,0 +1,79 @@
+package bench
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestCPUOfStat(t *testing.T) {
+	const stat = "12 (a (b) c) S 1 12 12 0 -1 4194304 100 0 0 0 250 150 9 9 20 0 8 0 100 1000 10 18446744073709551615"
+	cpu, err := cpuOfStat([]byte(stat))
+	if err != nil || cpu != 4*time.Second {
+		t.Fatalf("%v, %v", cpu, err)
+	}
+	for _, bad := range []string{"", "12 (a) S 1", strings.Replace(stat, "250", "x", 1)} {
+		if _, err := cpuOfStat([]byte(bad)); err == nil {
+			t.Errorf("%q: no error", bad)
+		}
+	}
+}
+
+func TestRSSOfRollup(t *testing.T) {
+	rss, err := rssOfRollup([]byte("00400000-7fff ---p 00000000 00:00 0 [rollup]\nRss:                1234 kB\nPss: 1 kB\n"))
+	if err != nil || rss != 1234<<10 {
+		t.Fatalf("%d, %v", rss, err)
+	}
+	if _, err := rssOfRollup([]byte("Pss: 1 kB\n")); err == nil {
+		t.Fatal("no error without Rss")
+	}
+}
+
+func TestProcessMeterSeesThisProcess(t *testing.T) {
+	m := processMeter{pid: os.Getpid()}
+	before, err := m.read(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before.RSS < 1<<20 {
+		t.Fatalf("resident %d bytes", before.RSS)
+	}
+	// Work until the meter moves; the test's own deadline is the limit.
+	for x := 1.0; ; x++ {
+		if int(x)%1_000_000 != 0 {
+			continue
+		}
+		after, err := m.read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after.CPU > before.CPU {
+			return
+		}
+	}
+}
+
+func TestAdminMeter(t *testing.T) {
+	body := "# HELP x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 2e+06\ngo_memstats_mallocs_total 77\nother{a=\"b\"} 3\n"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/metrics" {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write([]byte(body))
+	}))
+	defer srv.Close()
+	m := newAdminMeter(srv.URL + "/")
+	defer m.client.CloseIdleConnections()
+	u, err := m.read(t.Context())
+	if err != nil || u.CPU != 1500*time.Millisecond || u.RSS != 2_000_000 || u.Mallocs != 77 {
+		t.Fatalf("%+v, %v", u, err)
+	}
+	body = "something_else 1\n"
+	if _, err := m.read(t.Context()); err == nil || !strings.Contains(err.Error(), "admin port") {
+		t.Fatalf("error %v", err)
+	}
+}
