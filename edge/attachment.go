@@ -1,0 +1,237 @@
+package edge
+
+import (
+	"github.com/trunkline-edge/trunkline/tunnel"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// attachment is one tunnel of an instance, and the tunnel's Sink: its Sink methods are called by the tunnel's reader only.
+type attachment struct {
+	router   *Router
+	home     *home
+	tun      tunnel.Tunnel
+	gen      wire.Gen
+	legacy   bool
+	unnamed  bool // the instance gave no storeId, so it cannot come back
+	remote   string
+	channels channels
+	ended    chan struct{} // closed when the tunnel's reader has returned and the rooms are detached
+
+	// The reader's own.
+
+	last    *room      // the room of the last frame: most frames name the same one again
+	dirty   []*session // sessions to flush when the input is drained
+	leaving bool       // the instance said goodbye
+}
+
+// roomOf returns the room of a state that the instance names, or nil, counted, when the frame is for nobody.
+func (a *attachment) roomOf(state wire.StateID, epoch wire.Epoch) *room {
+	rm := a.last
+	if rm == nil || rm.state != state || rm.gone.Load() {
+		rm = a.home.room(state)
+		if rm == nil {
+			a.strayFrame(state, epoch)
+			return nil
+		}
+		a.last = rm
+	}
+	return rm
+}
+
+// vouch makes the row of a state firm at the first frame that its instance sends for it.
+func (a *attachment) vouch(rm *room) {
+	if rm.tentative.Load() && rm.tentative.CompareAndSwap(true, false) {
+		rm.router.makeFirm(rm.roomKey, rm.epochNow())
+	}
+}
+
+// strayFrame deals with a frame for a state that has no session here: legal when the instance owns the state (it cannot
+// know that everybody left), dropped and answered otherwise.
+func (a *attachment) strayFrame(state wire.StateID, epoch wire.Epoch) {
+	r := a.router
+	key := roomKey{a.home.app, state}
+	row, ok := r.table.Lookup(key.app, state)
+	if !ok || row.Instance != a.home.id || (!a.legacy && epoch != row.Epoch) {
+		r.stats.dropNotOwner.Add(1)
+		if !a.legacy {
+			a.disown(state, epoch)
+		}
+		return
+	}
+	r.stats.dropNoSession.Add(1)
+	if row.Tentative {
+		r.makeFirm(key, row.Epoch)
+	}
+}
+
+// current reports whether a native frame's epoch is that of the room, by the room's own knowledge.
+func (a *attachment) current(rm *room, epoch wire.Epoch) bool {
+	if a.legacy || rm.epochNow() == epoch {
+		return true
+	}
+	a.router.stats.dropStaleEpoch.Add(1)
+	return false
+}
+
+func (a *attachment) ToSession(channel uint32, _ uint64, payload []byte, unreliable bool) {
+	s := a.channels.get(channel)
+	if s == nil {
+		a.router.stats.dropNoSession.Add(1)
+		return
+	}
+	a.vouch(s.room)
+	a.dirty = s.deliver(payload, unreliable, a.dirty)
+	a.router.stats.framesUp.Add(1)
+}
+
+func (a *attachment) ToUser(state wire.StateID, epoch wire.Epoch, user, payload []byte) {
+	rm := a.roomOf(state, epoch)
+	if rm == nil || !a.current(rm, epoch) {
+		return
+	}
+	a.vouch(rm)
+	var found bool
+	if a.dirty, found = rm.toUser(a, user, payload, a.dirty); !found {
+		a.last = nil
+		a.router.stats.dropNoSession.Add(1)
+		return
+	}
+	a.router.stats.framesUp.Add(1)
+}
+
+func (a *attachment) ToAll(state wire.StateID, epoch wire.Epoch, except uint32, payload []byte, unreliable bool) {
+	rm := a.roomOf(state, epoch)
+	if rm == nil || !a.current(rm, epoch) {
+		return
+	}
+	a.vouch(rm)
+	var n int
+	if a.dirty, n = rm.toAll(a, except, payload, unreliable, a.dirty); n == 0 {
+		a.last = nil
+	}
+	a.router.stats.broadcasts.Add(1)
+	a.router.stats.framesUp.Add(uint64(n))
+}
+
+// CloseUser is how a legacy backend kicks a player, and how it says that it does not have the state.
+func (a *attachment) CloseUser(state wire.StateID, user []byte) {
+	rm := a.home.room(state)
+	if rm == nil {
+		a.router.stats.dropNoSession.Add(1)
+		return
+	}
+	a.router.stats.kicks.Add(1)
+	tentative, epoch := rm.tentative.Load(), rm.epochNow()
+	for _, s := range rm.ofUser(user) {
+		s.close(wire.CodeStateNotFound, wire.CodeStateNotFound.Reason(), !tentative)
+	}
+	if tentative {
+		a.router.turnAway(rm.roomKey, epoch)
+	}
+}
+
+func (a *attachment) CloseSession(channel uint32, code wire.Code, reason []byte) {
+	s := a.channels.get(channel)
+	if s == nil {
+		return
+	}
+	a.router.stats.kicks.Add(1)
+	text := string(reason)
+	if text == "" {
+		text = code.Reason()
+	}
+	s.close(code, text, true)
+}
+
+func (a *attachment) StateAccepted(state wire.StateID, epoch wire.Epoch) {
+	if a.router.creates.settle(createKey{a.home.id, state, epoch}, true) {
+		return
+	}
+	if row, ok := a.router.table.Lookup(a.home.app, state); !ok || row.Instance != a.home.id || row.Epoch != epoch {
+		a.disown(state, epoch) // too late: the create was repeated elsewhere
+	}
+}
+
+// disown tells a native instance that a state is not, or no longer, its own.
+func (a *attachment) disown(state wire.StateID, epoch wire.Epoch) {
+	line := a.tun.Line(state, epoch)
+	line.NotOwner()
+	a.tun.Flush()
+	line.End()
+}
+
+// StateRefused answers NEW_STATE, or an OPEN of a state that the instance cannot load.
+func (a *attachment) StateRefused(state wire.StateID, epoch wire.Epoch, code wire.Code, reason []byte) {
+	if a.router.creates.settle(createKey{a.home.id, state, epoch}, false) {
+		return
+	}
+	rm := a.home.room(state)
+	if rm == nil || !a.current(rm, epoch) {
+		return
+	}
+	text := string(reason)
+	if text == "" {
+		text = code.Reason()
+	}
+	for _, s := range rm.all() {
+		s.close(code, text, false)
+	}
+	if rm.tentative.Load() {
+		a.router.turnAway(rm.roomKey, epoch)
+	}
+}
+
+// StateReleased: the instance has let go of the state; its row goes.
+func (a *attachment) StateReleased(state wire.StateID, epoch wire.Epoch) {
+	a.router.releaseState(a, state, epoch)
+}
+
+func (a *attachment) SessionAccepted(channel uint32) {
+	s := a.channels.get(channel)
+	if s == nil {
+		return
+	}
+	a.vouch(s.room)
+	s.room.mu.Lock()
+	if s.att == a {
+		s.joined = true
+	}
+	s.room.mu.Unlock()
+}
+
+func (a *attachment) Acked(channel uint32, seq uint64) {
+	if s := a.channels.get(channel); s != nil && seq > s.acked.Load() {
+		s.acked.Store(seq)
+		s.out.Acked(seq)
+		if !s.upDirty.Swap(true) {
+			a.dirty = append(a.dirty, s)
+		}
+	}
+}
+
+// Expected says that the instance has a hole. A tunnel loses nothing, so only frames that an earlier attachment swallowed
+// can be missing; they are counted, not repeated.
+func (a *attachment) Expected(uint32, uint64) { a.router.stats.holes.Add(1) }
+
+func (a *attachment) Load(load tunnel.Load) {
+	a.router.placer.Report(a.home.id, load.Permille, load.Sessions)
+}
+
+func (a *attachment) Leaving() { a.leaving = true }
+
+// Drained flushes every session that this read has touched.
+func (a *attachment) Drained() {
+	for i, s := range a.dirty {
+		s.upDirty.Store(false)
+		s.out.Flush()
+		a.dirty[i] = nil
+	}
+	a.dirty = a.dirty[:0]
+}
+
+// epochNow returns the room's epoch.
+func (rm *room) epochNow() wire.Epoch {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	return rm.epoch
+}

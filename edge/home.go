@@ -1,0 +1,205 @@
+package edge
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/tunnel"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// maxDeparted bounds the users that an absent instance is told about when it is back.
+const maxDeparted = 100_000
+
+// home is this node's view of one instance: it outlives the instance's tunnels by a grace.
+type home struct {
+	router *Router
+	id     wire.InstanceID
+	app    wire.AppID
+	store  string
+	legacy bool
+
+	// live is the attachment that works now. It is cleared before the rooms are detached and set before they are
+	// bound, so that a room which reads it under its own lock can never keep one that is gone.
+	live atomic.Pointer[attachment]
+
+	mu       sync.Mutex
+	gen      wire.Gen
+	gone     bool
+	rooms    map[wire.StateID]*room
+	departed []tunnel.Session // left while the tunnel was broken
+}
+
+func newHome(r *Router, id wire.InstanceID, app wire.AppID, store string, legacy bool, gen wire.Gen) *home {
+	return &home{router: r, id: id, app: app, store: store, legacy: legacy, gen: gen, rooms: make(map[wire.StateID]*room)}
+}
+
+// bind makes rm one of this instance's rooms and lets it live if a tunnel is there. It reports whether the room lives now.
+func (h *home) bind(rm *room, epoch wire.Epoch) bool {
+	h.mu.Lock()
+	if h.gone {
+		h.mu.Unlock()
+		return false
+	}
+	h.rooms[rm.state] = rm
+	h.mu.Unlock()
+
+	rm.mu.Lock()
+	if rm.phase == phasePending || rm.phase == phaseClosing {
+		rm.mu.Unlock()
+		return false
+	}
+	rm.home, rm.epoch = h, epoch
+	a := h.live.Load()
+	flush, lives := false, false
+	if a != nil {
+		flush, lives = rm.goLiveLocked(h, a, epoch), true
+	}
+	rm.mu.Unlock()
+	if flush {
+		a.tun.Flush()
+	}
+	return lives
+}
+
+// unbind forgets rm if it is still the room of its state.
+func (h *home) unbind(rm *room) {
+	h.mu.Lock()
+	if h.rooms[rm.state] == rm {
+		delete(h.rooms, rm.state)
+	}
+	h.mu.Unlock()
+}
+
+// room returns the room of the state on this instance, or nil.
+func (h *home) room(state wire.StateID) *room {
+	h.mu.Lock()
+	rm := h.rooms[state]
+	h.mu.Unlock()
+	return rm
+}
+
+// snapshot returns the rooms as they are now.
+func (h *home) snapshot() []*room {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := make([]*room, 0, len(h.rooms))
+	for _, rm := range h.rooms {
+		out = append(out, rm)
+	}
+	return out
+}
+
+// attach makes a the instance's tunnel: users who left meanwhile are taken off, then every waiting room lives again.
+func (h *home) attach(a *attachment) {
+	for {
+		h.mu.Lock()
+		departed := h.departed
+		h.departed, h.gen = nil, a.gen
+		if len(departed) == 0 {
+			h.live.Store(a)
+			h.mu.Unlock()
+			break
+		}
+		h.mu.Unlock()
+		for i := range departed {
+			h.takeOff(a, &departed[i])
+		}
+	}
+	for _, rm := range h.snapshot() {
+		rm.mu.Lock()
+		if rm.home == h && rm.phase == phaseWaiting {
+			rm.goLiveLocked(h, a, rm.epoch)
+		}
+		rm.mu.Unlock()
+		rm.poke()
+	}
+	a.tun.Flush()
+}
+
+// detach takes the rooms off a tunnel that has ended. It reports whether a was the live one.
+func (h *home) detach(a *attachment) bool {
+	if !h.live.CompareAndSwap(a, nil) {
+		return false
+	}
+	now := time.Now()
+	for _, rm := range h.snapshot() {
+		rm.mu.Lock()
+		if rm.att == a {
+			if rm.phase == phaseLive {
+				rm.detachLocked(now)
+				rm.seekLocked()
+			} else { // pending or closing: whoever drives it looks at the attachment
+				rm.att, rm.line = nil, nil
+				rm.tellLocked()
+			}
+		}
+		rm.mu.Unlock()
+	}
+	return true
+}
+
+// noteDeparted remembers a session that left while the tunnel was broken, or takes it off at once if a newer tunnel came.
+func (h *home) noteDeparted(t tunnel.Session) {
+	h.mu.Lock()
+	if a := h.live.Load(); a != nil {
+		h.mu.Unlock()
+		h.takeOff(a, &t)
+		a.tun.Flush()
+		return
+	}
+	if len(h.departed) < maxDeparted {
+		h.departed = append(h.departed, t)
+	}
+	h.mu.Unlock()
+}
+
+// takeOff tells the instance that a session it had is gone. A legacy instance knows users only, so nothing is said while
+// the user has another session here; a native one gets an OPEN first, since the channel was the former tunnel's.
+func (h *home) takeOff(a *attachment, t *tunnel.Session) {
+	if rm := h.room(t.State); h.legacy && rm != nil && len(rm.ofUser([]byte(t.User))) > 0 {
+		return
+	}
+	line := a.tun.Line(t.State, t.Epoch)
+	if !h.legacy {
+		t.Gen, t.Resumed = a.gen, true
+		t.Channel = a.channels.add(nil)
+		line.Open(t)
+		a.channels.drop(t.Channel)
+	}
+	line.Close(t, t.Next, wire.CodeGoingAway)
+}
+
+// finish ends the home: its instance is gone. It returns the rooms that must look for another one and every user that the
+// instance had, for the day it comes back.
+func (h *home) finish() (rooms []*room, users []ghost) {
+	h.mu.Lock()
+	h.gone = true
+	for _, rm := range h.rooms {
+		rooms = append(rooms, rm)
+	}
+	departed := h.departed
+	h.rooms, h.departed = make(map[wire.StateID]*room), nil
+	h.mu.Unlock()
+	for i := range departed {
+		users = append(users, ghost{departed[i].State, departed[i].User})
+	}
+	for _, rm := range rooms {
+		rm.mu.Lock()
+		for user := range rm.users {
+			users = append(users, ghost{rm.state, user})
+		}
+		if rm.home == h {
+			rm.home = nil
+		}
+		rm.mu.Unlock()
+	}
+	return rooms, users
+}
+
+// ghost is a user whom an instance that is gone may still believe to have.
+type ghost struct {
+	state wire.StateID
+	user  string
+}

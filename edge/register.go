@@ -1,0 +1,338 @@
+package edge
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/pipe"
+	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/tunnel"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+const (
+	sniffTime      = 5 * time.Second
+	probeTime      = 3 * time.Second
+	firstRefusal   = time.Second
+	longestRefusal = 30 * time.Second
+	tlsRecord      = 0x16 // first byte of a TLS handshake
+	// tunnelPending is what may wait for a tunnel's socket: more than tunnel.Config.TunnelMark and a message of the
+	// largest size on top.
+	tunnelPending = 32 << 20
+)
+
+// Why a tunnel is refused after its registration was read. The reasons of package tunnel come before.
+const (
+	refusedPlain    = "plain_from"
+	refusedTLS      = "tls"
+	refusedApp      = "app_not_listed"
+	refusedMismatch = "app_mismatch"
+	refusedTaken    = "store_id_in_use"
+	refusedTable    = "table"
+	refusedLimit    = "limit"
+	refusedDraining = "draining"
+)
+
+var errPlain = errors.New("plain tunnel from where TLS is asked for")
+
+// ServeTunnels accepts tunnels on ln until ctx ends. tlsConfig may be nil, which leaves plain tunnels only.
+func (r *Router) ServeTunnels(ctx context.Context, ln net.Listener, tlsConfig *tls.Config) error {
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	for {
+		nc, err := ln.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if te := net.Error(nil); errors.As(err, &te) && te.Timeout() || isTooManyFiles(err) {
+				r.stats.acceptFailed.Add(1)
+				select {
+				case <-time.After(50 * time.Millisecond):
+				case <-ctx.Done():
+				}
+				continue
+			}
+			return fmt.Errorf("accept a tunnel: %w", err)
+		}
+		if r.draining.Load() || r.stats.tunnelConns.Add(1) > int64(r.cfg.MaxTunnels) {
+			r.refuseTunnel(nc, refusedLimit)
+			r.stats.tunnelConns.Add(-1)
+			continue
+		}
+		r.spawn(func(ctx context.Context) {
+			defer r.stats.tunnelConns.Add(-1)
+			r.serveTunnel(ctx, nc, tlsConfig)
+		})
+	}
+}
+
+// serveTunnel is the life of one tunnel.
+func (r *Router) serveTunnel(ctx context.Context, nc net.Conn, tlsConfig *tls.Config) {
+	stop := context.AfterFunc(ctx, func() { nc.SetReadDeadline(time.Now()) })
+	conn, err := r.secure(nc, tlsConfig)
+	if err != nil {
+		stop()
+		return
+	}
+	reg, tun, err := tunnel.Accept(ctx, conn, r.tcfg)
+	stop()
+	if err != nil {
+		r.noteRefusal(nc.RemoteAddr(), tunnel.ReasonOf(err), nil)
+		return
+	}
+	app, reason := r.appOf(reg)
+	if reason != "" {
+		tun.Close(reason)
+		r.noteRefusal(nc.RemoteAddr(), reason, &app)
+		return
+	}
+	r.track(tun, true)
+	defer r.track(tun, false)
+	a, reason := r.register(ctx, app, reg, tun)
+	if reason != "" {
+		tun.Close(reason)
+		r.noteRefusal(nc.RemoteAddr(), reason, &app)
+		return
+	}
+	a.remote = nc.RemoteAddr().String()
+	r.log.Info("instance attached", "app", app.String(), "instance", uint64(a.home.id), "store", clip(a.home.store),
+		"kind", tun.Kind().String(), "gen", uint32(a.gen), "remote", a.remote)
+	tun.Confirm(a.home.id, a.gen)
+	r.greet(a, app)
+	a.home.attach(a)
+	r.feed(app)
+	err = tun.Run(ctx, a)
+	r.detached(a, err)
+}
+
+// secure tells TLS from plain by the first byte, and refuses plain from where it is not welcome.
+func (r *Router) secure(nc net.Conn, tlsConfig *tls.Config) (net.Conn, error) {
+	nc.SetReadDeadline(time.Now().Add(sniffTime))
+	first, err := firstByte(nc)
+	if err != nil {
+		r.refuseTunnel(nc, tunnel.ReasonTimeout)
+		return nil, err
+	}
+	conn := pipe.NewConn(nc, pipe.Options{MaxPending: tunnelPending, Stall: r.cfg.TunnelStall})
+	if first == tlsRecord && tlsConfig != nil {
+		tc := tls.Server(conn, tlsConfig)
+		if err := tc.HandshakeContext(r.ctx); err != nil { // within the read deadline above
+			r.refuseTunnel(conn, refusedTLS)
+			return nil, err
+		}
+		return tc, conn.SetReadDeadline(time.Time{})
+	}
+	if !r.plainWelcome(nc.RemoteAddr()) {
+		r.refuseTunnel(conn, refusedPlain)
+		return nil, errPlain
+	}
+	return conn, conn.SetReadDeadline(time.Time{})
+}
+
+func (r *Router) plainWelcome(addr net.Addr) bool {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return false
+	}
+	ip := ap.Addr().Unmap()
+	for _, p := range r.cfg.PlainFrom {
+		if p.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// appOf finds the app that the registration's secret opens.
+func (r *Router) appOf(reg *tunnel.Registration) (app wire.AppID, refusal string) {
+	secret := string(reg.Secret)
+	hash := sha256.Sum256([]byte(secret))
+	app = wire.AppIDOf(secret)
+	claimed := reg.AppID != wire.AppID{}
+	if claimed && reg.AppID != app {
+		// Right for a second secret of a listed app: its id is the hash of the first.
+		if row, ok := r.table.App(reg.AppID); ok && row.HasSecret(hash) {
+			return reg.AppID, ""
+		}
+		return reg.AppID, refusedMismatch
+	}
+	if row, ok := r.table.App(app); ok && row.Listed {
+		if row.HasSecret(hash) {
+			return app, ""
+		}
+		return app, refusedApp // its first secret was removed
+	}
+	for _, row := range r.table.Apps() { // a later secret of an app that did not say its id
+		if row.Listed && row.HasSecret(hash) {
+			return row.ID, ""
+		}
+	}
+	if r.cfg.OpenApps && secret != "" {
+		return app, ""
+	}
+	return app, refusedApp
+}
+
+// register gets the instance into the table and waits until an older tunnel of the same process is out of the way.
+func (r *Router) register(ctx context.Context, app wire.AppID, reg *tunnel.Registration, tun tunnel.Tunnel) (*attachment, string) {
+	q := placement.RegisterRequest{
+		App: app, StoreID: reg.StoreID, Native: reg.Kind == tunnel.Native, Incarnation: reg.Incarnation,
+		Region: reg.Region, Capacity: reg.Capacity, Login: reg.Login,
+	}
+	for _, h := range reg.Holds {
+		q.Holds = append(q.Holds, wire.Held(h))
+	}
+	if q.Region == "" {
+		q.Region = r.cfg.Region
+	}
+	key := storeKey{app, reg.StoreID}
+	for range 5 {
+		if reason := r.supersede(ctx, key, &q); reason != "" {
+			return nil, reason
+		}
+		got, err := r.placer.Register(ctx, q)
+		if held := (*placement.HeldError)(nil); errors.As(err, &held) {
+			q.Replace, q.ReplaceGen = held.Instance, held.Gen
+			continue
+		}
+		if err != nil {
+			r.stats.proposalFailed.Add(1)
+			r.log.Error("registering an instance failed", "app", app.String(), "store", clip(reg.StoreID), "error", err)
+			return nil, refusedTable
+		}
+		h := r.homeFor(got, &q)
+		a := &attachment{router: r, home: h, tun: tun, gen: got.Gen, legacy: !q.Native, unnamed: !reg.Named, ended: make(chan struct{})}
+		if !q.Native && !got.Again {
+			r.layGhosts(key, a)
+		}
+		return a, ""
+	}
+	return nil, refusedTaken
+}
+
+// supersede deals with a tunnel that the same name still has here. A native one of the same incarnation is the same process:
+// the newer tunnel wins. A legacy one is probed: if it is dead the newcomer takes over, if it lives the newcomer is refused,
+// later each time.
+func (r *Router) supersede(ctx context.Context, key storeKey, q *placement.RegisterRequest) (refusal string) {
+	in, ok := r.table.Named(key.app, key.store, q.Native, q.Incarnation)
+	if !ok {
+		return ""
+	}
+	q.Replace, q.ReplaceGen = in.ID, in.Gen
+	h := r.home(in.ID)
+	if h == nil {
+		return ""
+	}
+	old := h.live.Load()
+	if old == nil {
+		return ""
+	}
+	if !q.Native {
+		pctx, cancel := context.WithTimeout(ctx, probeTime)
+		err := old.tun.Probe(pctx)
+		cancel()
+		if err == nil {
+			r.delayRefusal(ctx, key)
+			return refusedTaken
+		}
+	}
+	r.stats.takeovers.Add(1)
+	old.tun.Close("superseded")
+	select {
+	case <-old.ended:
+		return ""
+	case <-ctx.Done():
+		return refusedDraining
+	}
+}
+
+// delayRefusal waits 1 s, doubling to 30 s, before a second process with a living storeId is closed: old SDKs retry for ever.
+func (r *Router) delayRefusal(ctx context.Context, key storeKey) {
+	r.mu.Lock()
+	d := max(r.refused[key], firstRefusal)
+	if len(r.refused) < maxGhosts {
+		r.refused[key] = min(2*d, longestRefusal)
+	}
+	r.mu.Unlock()
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// homeFor returns the home of a registered instance.
+func (r *Router) homeFor(got placement.Attached, q *placement.RegisterRequest) *home {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.refused, storeKey{q.App, q.StoreID})
+	h := r.homes[got.Instance]
+	if h == nil {
+		h = newHome(r, got.Instance, q.App, q.StoreID, !q.Native, got.Gen)
+		r.homes[got.Instance] = h
+	}
+	return h
+}
+
+// greet sends the frame that server SDK 0.5.0 waits for, where the app's operator said so.
+func (r *Router) greet(a *attachment, app wire.AppID) {
+	if row, ok := r.table.App(app); ok && row.Settings.Greeting && a.legacy {
+		a.tun.Greet(app.String())
+	}
+}
+
+// track keeps the list of tunnels that a shutdown closes.
+func (r *Router) track(t tunnel.Tunnel, on bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if on {
+		r.tunnels[t] = struct{}{}
+	} else {
+		delete(r.tunnels, t)
+	}
+}
+
+func (r *Router) closeTunnels(reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t := range r.tunnels {
+		t.Close(reason)
+	}
+}
+
+// refuseTunnel closes a connection before anything was read from it.
+func (r *Router) refuseTunnel(nc net.Conn, reason string) {
+	nc.Close()
+	r.noteRefusal(nc.RemoteAddr(), reason, nil)
+}
+
+// noteRefusal counts every refusal and logs one line per reason, app and 10 s.
+func (r *Router) noteRefusal(addr net.Addr, reason string, app *wire.AppID) {
+	r.stats.refusedTunnels.add(reason)
+	key := reason
+	if app != nil {
+		key += app.String()
+	}
+	if !r.quiet.allow(key, time.Now()) {
+		return
+	}
+	args := []any{"reason", reason, "remote", addr.String()}
+	if app != nil {
+		args = append(args, "app", app.String())
+	}
+	r.log.Warn("tunnel refused", args...)
+}
+
+// clip bounds a name that comes from outside before it is logged.
+func clip(s string) string {
+	if len(s) > 256 {
+		return s[:256]
+	}
+	return s
+}

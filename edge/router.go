@@ -1,0 +1,339 @@
+package edge
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/edge/client"
+	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/tunnel"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// Deps are what a Router stands on. All are required.
+type Deps struct {
+	Placer Placer
+	Log    *slog.Logger
+	// Tunnel is how tunnels are accepted.
+	Tunnel tunnel.Config
+}
+
+// Router knows where each frame goes next. It implements client.Router for sessions and api.Rooms for the HTTP endpoints.
+type Router struct {
+	cfg    Config
+	log    *slog.Logger
+	placer Placer
+	table  *placement.Table
+	node   wire.NodeSession
+	tcfg   tunnel.Config
+
+	rooms   roomMap
+	conns   atomic.Uint64 // counter of ConnIDs
+	stats   stats
+	creates creates
+	lobbies lobbies
+	denied  expiring[roomKey, struct{}]
+	ghosts  expiring[storeKey, []ghost]
+	buckets buckets
+	quiet   quiet // limits log lines that anybody outside can cause
+
+	draining atomic.Bool
+	placing  chan struct{} // paces placements after an instance has gone
+
+	mu        sync.Mutex
+	homes     map[wire.InstanceID]*home
+	hungry    map[wire.AppID]map[*room]struct{} // rooms that wait for any instance of their app
+	tentative map[roomKey]tentativeRow          // tentative rows without sessions
+	refused   map[storeKey]time.Duration        // delay of the next close of a second process with one storeId
+	tunnels   map[tunnel.Tunnel]struct{}
+
+	ctx  context.Context // ends with Run
+	stop context.CancelFunc
+
+	spawning sync.Mutex // so that nothing is spawned once Run waits
+	wg       sync.WaitGroup
+}
+
+// storeKey names an instance across its lives.
+type storeKey struct {
+	app   wire.AppID
+	store string
+}
+
+// tentativeRow is a row to remove unless somebody comes back.
+type tentativeRow struct {
+	epoch wire.Epoch
+	until time.Time
+}
+
+const (
+	placementsAtOnce = 64
+	maxGhosts        = 10_000
+	ghostTime        = 10 * time.Minute
+	maxDenied        = 100_000
+)
+
+// New returns a Router that has started nothing.
+func New(cfg Config, deps Deps) (*Router, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
+	}
+	r := &Router{
+		cfg: cfg, log: deps.Log, placer: deps.Placer, table: deps.Placer.Table(), node: deps.Placer.Node(), tcfg: deps.Tunnel,
+		placing:   make(chan struct{}, placementsAtOnce),
+		homes:     make(map[wire.InstanceID]*home),
+		hungry:    make(map[wire.AppID]map[*room]struct{}),
+		tentative: make(map[roomKey]tentativeRow),
+		refused:   make(map[storeKey]time.Duration),
+		tunnels:   make(map[tunnel.Tunnel]struct{}),
+	}
+	r.rooms.init()
+	r.denied.max, r.ghosts.max = maxDenied, maxGhosts
+	r.buckets.init(cfg.UnknownRate)
+	r.creates.init()
+	r.lobbies.init(cfg.MaxLobbies)
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Run gives the instances that an earlier life of this node left behind their grace, sweeps tentative rows, and returns
+// when ctx has ended and every goroutine of the Router has.
+func (r *Router) Run(ctx context.Context) error {
+	r.adopt()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			r.spawning.Lock()
+			r.stop()
+			r.spawning.Unlock()
+			r.closeTunnels("node is stopping")
+			r.wg.Wait()
+			return nil
+		case now := <-tick.C:
+			r.sweep(now)
+		}
+	}
+}
+
+// spawn runs f in a goroutine that Run waits for.
+func (r *Router) spawn(f func(ctx context.Context)) {
+	r.spawning.Lock()
+	defer r.spawning.Unlock()
+	if r.ctx.Err() == nil {
+		r.wg.Go(func() { f(r.ctx) })
+	}
+}
+
+// adopt makes a home, with its grace running, for every instance of the table: this node has just begun to listen.
+func (r *Router) adopt() {
+	for _, in := range r.table.AllInstances() {
+		h := newHome(r, in.ID, in.App, in.StoreID, !in.Native, in.Gen)
+		r.mu.Lock()
+		if _, known := r.homes[in.ID]; !known {
+			r.homes[in.ID] = h
+			r.mu.Unlock()
+			r.startGrace(h, in.Gen)
+			continue
+		}
+		r.mu.Unlock()
+	}
+}
+
+// Drain refuses new sessions and asks everybody to go elsewhere: native instances by a go-away, clients by a close that
+// tells them to reconnect.
+func (r *Router) Drain() {
+	r.draining.Store(true)
+	r.mu.Lock()
+	tunnels := make([]tunnel.Tunnel, 0, len(r.tunnels))
+	for t := range r.tunnels {
+		tunnels = append(tunnels, t)
+	}
+	r.mu.Unlock()
+	for _, t := range tunnels {
+		t.GoAway()
+	}
+	for _, rm := range r.rooms.all() {
+		for _, s := range rm.all() {
+			s.close(wire.CodeRestart, "node is going away, reconnect", true)
+		}
+	}
+}
+
+// Ready says why the node cannot serve, or nil.
+func (r *Router) Ready() error {
+	if r.draining.Load() {
+		return errDraining
+	}
+	return nil
+}
+
+// acquire returns the room of the state, made when there is none; each acquire needs its release.
+func (r *Router) acquire(key roomKey) *room {
+	sh := r.rooms.shard(key)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	rm := sh.rooms[key]
+	if rm == nil {
+		rm = &room{roomKey: key, router: r, wake: make(chan struct{}, 1)}
+		sh.rooms[key] = rm
+	}
+	rm.refs++
+	return rm
+}
+
+// release gives the room up. The last one out takes it off the map, and notes a tentative row for removal.
+func (r *Router) release(rm *room) {
+	sh := r.rooms.shard(rm.roomKey)
+	sh.mu.Lock()
+	rm.refs--
+	over := rm.refs == 0
+	if over {
+		delete(sh.rooms, rm.roomKey)
+		rm.gone.Store(true)
+	}
+	sh.mu.Unlock()
+	if !over {
+		return
+	}
+	rm.mu.Lock()
+	h, epoch := rm.home, rm.epoch
+	rm.mu.Unlock()
+	if h != nil {
+		h.unbind(rm)
+	}
+	rm.poke()
+	if rm.tentative.Load() {
+		r.mu.Lock()
+		r.tentative[rm.roomKey] = tentativeRow{epoch, time.Now().Add(r.cfg.TentativeTTL)}
+		r.mu.Unlock()
+	}
+}
+
+// newSession numbers the session of a join.
+func (r *Router) newSession(rm *room, q *client.JoinRequest) *session {
+	s := &session{router: r, room: rm, out: q.Out, addr: q.Addr, index: -1}
+	s.sent = max(q.Next, 1) - 1
+	s.acked.Store(s.sent)
+	s.t = tunnel.Session{
+		State: q.State, Conn: wire.ConnID{Node: r.node, Seq: r.conns.Add(1)}, Stream: q.Stream, User: q.User, Resumed: q.Resumed,
+	}
+	if s.t.Stream == (wire.StreamID{}) {
+		_, _ = rand.Read(s.t.Stream[:]) // never fails since Go 1.24
+	}
+	return s
+}
+
+// Join seats a client in its state, waiting at most Config.InstanceWait for an instance.
+func (r *Router) Join(ctx context.Context, q client.JoinRequest) (client.Seat, *client.Refusal) {
+	if r.draining.Load() {
+		return nil, &client.Refusal{Code: wire.CodeRestart, Reason: "node is going away, reconnect"}
+	}
+	key := roomKey{q.App, q.State}
+	if _, denied := r.denied.get(key); denied {
+		return nil, refuse(wire.CodeStateNotFound)
+	}
+	rm := r.acquire(key)
+	s := r.newSession(rm, &q)
+	if refusal := r.seat(ctx, rm, s); refusal != nil {
+		r.release(rm)
+		r.stats.refused.Add(1)
+		return nil, refusal
+	}
+	r.stats.sessions.Add(1)
+	r.stats.joins.Add(1)
+	return s, nil
+}
+
+// seat waits until the room lives and opens the session there.
+func (r *Router) seat(ctx context.Context, rm *room, s *session) *client.Refusal {
+	var timeout <-chan time.Time
+	var seen *client.Refusal
+	rm.mu.Lock()
+	seen = rm.refusal
+	for rm.phase != phaseLive {
+		if rm.refusal != nil && rm.refusal != seen {
+			refusal := rm.refusal
+			rm.mu.Unlock()
+			return refusal
+		}
+		if rm.phase == phaseWaiting && !rm.seeking {
+			if _, known := r.table.Lookup(rm.app, rm.state); !known && !r.buckets.allow(rm.app, s) {
+				rm.mu.Unlock()
+				r.stats.unknownLimited.Add(1)
+				return &client.Refusal{Code: wire.CodeTryLater, Reason: "too many connections to unknown states, try later"}
+			}
+			if r.bindNow(rm) {
+				continue
+			}
+			rm.seekLocked()
+		}
+		wait := rm.changedLocked()
+		rm.mu.Unlock()
+		if timeout == nil {
+			timer := time.NewTimer(r.cfg.InstanceWait)
+			defer timer.Stop()
+			timeout = timer.C
+		}
+		select {
+		case <-wait:
+		case <-timeout:
+			r.stats.noInstance.Add(1)
+			return refuse(wire.CodeNoInstance)
+		case <-ctx.Done():
+			return refuse(wire.CodeGoingAway)
+		case <-r.ctx.Done():
+			return refuse(wire.CodeRestart)
+		}
+		rm.mu.Lock()
+	}
+	rm.addLocked(s)
+	rm.openLocked(s)
+	tun := rm.att.tun
+	rm.mu.Unlock()
+	tun.Flush()
+	s.out.Flush()
+	return nil
+}
+
+// bindNow makes the room live without a goroutine when its row and its instance's tunnel are there, which is what nearly
+// every join meets. The caller holds rm.mu, which is let go in between.
+func (r *Router) bindNow(rm *room) bool {
+	rm.mu.Unlock()
+	defer rm.mu.Lock()
+	row, ok := r.table.Lookup(rm.app, rm.state)
+	if !ok {
+		return false
+	}
+	h := r.home(row.Instance)
+	if h == nil {
+		return false
+	}
+	rm.tentative.Store(row.Tentative)
+	r.forgetTentative(rm.roomKey)
+	return h.bind(rm, row.Epoch)
+}
+
+// home returns what this node knows of the instance, or nil.
+func (r *Router) home(id wire.InstanceID) *home {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.homes[id]
+}
+
+// forgetTentative takes a state off the list of rows to remove: somebody came back.
+func (r *Router) forgetTentative(key roomKey) {
+	r.mu.Lock()
+	delete(r.tentative, key)
+	r.mu.Unlock()
+}
+
+func refuse(code wire.Code) *client.Refusal {
+	return &client.Refusal{Code: code, Reason: code.Reason()}
+}

@@ -1,0 +1,147 @@
+package edge
+
+import (
+	"context"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/edge/client"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// This file holds what the owner proposes about rows: firm, removed, released.
+
+// makeFirm commits that the instance vouches for the state. Nobody waits for it.
+func (r *Router) makeFirm(key roomKey, epoch wire.Epoch) {
+	r.forgetTentative(key)
+	r.spawn(func(ctx context.Context) {
+		if err := r.placer.Firm(ctx, key.app, key.state, epoch); err != nil {
+			r.proposalFailed("firm", key, err)
+		}
+	})
+}
+
+// turnAway removes the tentative row of a state that its instance does not have, once its last session was closed. For
+// some seconds more the state answers 4000 at once.
+func (r *Router) turnAway(key roomKey, epoch wire.Epoch) {
+	rm := r.acquire(key)
+	rm.mu.Lock()
+	busy := len(rm.members) > 0 || rm.phase == phasePending || rm.phase == phaseClosing || rm.phase == phaseLive && rm.epoch != epoch
+	if !busy {
+		rm.closeLocked()
+	}
+	rm.mu.Unlock()
+	if busy {
+		r.release(rm)
+		return
+	}
+	r.denied.put(key, struct{}{}, time.Now().Add(r.cfg.DeniedTTL))
+	r.removeRow(rm, epoch, refuse(wire.CodeStateNotFound))
+}
+
+// closeLocked parks whoever comes while the state's row is being removed.
+func (rm *room) closeLocked() {
+	rm.detachLocked(time.Time{})
+	rm.phase = phaseClosing
+}
+
+// removeRow removes the row of a closing room, then turns those that came meanwhile away, or lets them look again when
+// refusal is nil. It takes over the caller's hold on the room.
+func (r *Router) removeRow(rm *room, epoch wire.Epoch, refusal *client.Refusal) {
+	r.forgetTentative(rm.roomKey)
+	r.spawn(func(ctx context.Context) {
+		defer r.release(rm)
+		if err := r.placer.Remove(ctx, rm.app, rm.state, epoch); err != nil {
+			r.proposalFailed("remove", rm.roomKey, err)
+		} else {
+			r.stats.rowsRemoved.Add(1)
+		}
+		r.reopen(rm, refusal)
+	})
+}
+
+// reopen ends the closing phase.
+func (r *Router) reopen(rm *room, refusal *client.Refusal) {
+	rm.tentative.Store(false)
+	rm.mu.Lock()
+	h := rm.home
+	rm.phase, rm.home, rm.refusal = phaseWaiting, nil, refusal
+	if len(rm.members) > 0 {
+		rm.seekLocked()
+	}
+	rm.tellLocked()
+	rm.mu.Unlock()
+	if h != nil {
+		h.unbind(rm)
+	}
+	rm.poke()
+}
+
+// releaseState removes the row of a state that its native instance has let go of. Sessions that come meanwhile are parked
+// and placed anew afterwards; the instance hears that it is free of the state.
+func (r *Router) releaseState(a *attachment, state wire.StateID, epoch wire.Epoch) {
+	key := roomKey{a.home.app, state}
+	rm := r.acquire(key)
+	rm.mu.Lock()
+	if rm.phase == phaseClosing || rm.phase == phasePending || (rm.phase == phaseLive && (rm.att != a || rm.epoch != epoch)) {
+		rm.mu.Unlock()
+		r.release(rm)
+		r.stats.dropNotOwner.Add(1)
+		return
+	}
+	rm.closeLocked()
+	rm.mu.Unlock()
+	r.spawn(func(ctx context.Context) {
+		line := a.tun.Line(state, epoch)
+		if err := r.placer.Release(ctx, key.app, state, epoch); err != nil {
+			r.proposalFailed("release", key, err)
+			line.NotOwner()
+		} else {
+			r.stats.released.Add(1)
+			line.Released()
+		}
+		a.tun.Flush()
+		line.End()
+		r.reopen(rm, nil)
+		r.release(rm)
+	})
+}
+
+// sweep removes tentative rows that nobody came back to, and forgets what is over.
+func (r *Router) sweep(now time.Time) {
+	r.mu.Lock()
+	due := make(map[roomKey]wire.Epoch)
+	for key, row := range r.tentative {
+		if now.After(row.until) {
+			due[key] = row.epoch
+			delete(r.tentative, key)
+		}
+	}
+	r.mu.Unlock()
+	for key, epoch := range due {
+		rm := r.acquire(key)
+		rm.mu.Lock()
+		idle := len(rm.members) == 0 && !rm.seeking && rm.phase == phaseWaiting
+		if idle {
+			rm.phase = phaseClosing
+		}
+		rm.mu.Unlock()
+		if idle {
+			r.removeRow(rm, epoch, nil)
+		} else {
+			r.release(rm)
+		}
+	}
+	r.denied.sweep(now)
+	r.ghosts.sweep(now)
+	r.buckets.sweep(now)
+	r.quiet.sweep(now)
+}
+
+// proposalFailed counts and logs a command that nobody waits for. A command refused by its compare-and-set is the normal
+// end of a race: the table's word holds.
+func (r *Router) proposalFailed(what string, key roomKey, err error) {
+	r.stats.proposalFailed.Add(1)
+	if r.ctx.Err() == nil {
+		r.log.Debug("proposal was not applied", "what", what, "app", key.app.String(), "state", key.state.String(), "error", err)
+	}
+}
