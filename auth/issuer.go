@@ -27,6 +27,7 @@ type source struct {
 	names    []string
 	audience []string
 	keys     string
+	pinned   bool // never forgotten to make room for others
 }
 
 // issuer is the key set of one source.
@@ -104,7 +105,7 @@ func (s *issuers) verify(ctx context.Context, src source, token string) (*idClai
 	_, err := s.parser.ParseWithClaims(token, &c, func(t *jwt.Token) (any, error) {
 		kid, _ := t.Header["kid"].(string)
 		// Cheap checks first: nothing is fetched for a token that cannot be good.
-		if !s.acceptable(&c, src) {
+		if _, critical := t.Header["crit"]; critical || !s.acceptable(&c, src) {
 			return nil, ErrCredential
 		}
 		key, err := s.key(ctx, src, kid)
@@ -210,7 +211,8 @@ func (s *issuers) refresh(ctx context.Context, is *issuer, src source) {
 	is.fetching = nil
 }
 
-// issuer returns the key set of a source; the one known longest makes room.
+// issuer returns the key set of a source; the one known longest makes room, so
+// that many issuers that nobody needs cannot push out Google.
 func (s *issuers) issuer(src source) *issuer {
 	name := src.names[0] + " " + src.keys
 	s.mu.Lock()
@@ -224,7 +226,9 @@ func (s *issuers) issuer(src source) *issuer {
 	}
 	is := &issuer{}
 	s.known[name] = is
-	s.order = append(s.order, name)
+	if !src.pinned {
+		s.order = append(s.order, name)
+	}
 	return is
 }
 

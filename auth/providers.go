@@ -113,7 +113,7 @@ func (p *Providers) login(ctx context.Context, r *LoginRequest) (Identity, error
 	case TypeNickname:
 		return p.nickname(r.Nickname)
 	case TypeGoogle:
-		src := source{names: googleIssuers, audience: r.Config.Google, keys: p.cfg.GoogleKeys}
+		src := source{names: googleIssuers, audience: r.Config.Google, keys: p.cfg.GoogleKeys, pinned: true}
 		c, err := p.issuers.verify(ctx, src, r.IDToken)
 		if err != nil {
 			return Identity{}, err

@@ -1,101 +1,33 @@
-// Package api is the public HTTP of a node for everything that is not an upgrade.
+// Package api is the public HTTP of a node for everything that is not an
+// upgrade: logins, create, the look-up of users, lobbies and connection details,
+// key set and health.
+//
+// It refuses: a body that is larger than its endpoint takes, before reading it,
+// or that arrives more slowly than 1 KiB/s after the first 10 s; more than the
+// allowed number of logins per address; a login that the app has not configured;
+// a create without a token of that app; an Idempotency-Key used before with
+// another request; a path with another method than its own. Every refusal is
+// JSON, {"code","message"}: a word for programs and a sentence for people.
+//
+// Any web page may call it: no cookie is a credential. Tokens, secrets and bodies
+// are never logged.
+//
+// It owns no goroutine: requests run in those of the http.Server.
 package api
 
 import (
-	"context"
 	"errors"
-	"log/slog"
+	"fmt"
+	"net"
 	"net/http"
-	"time"
-
-	"crypto/ed25519"
-
-	"github.com/trunkline-edge/trunkline/auth"
-	"github.com/trunkline-edge/trunkline/wire"
+	"net/url"
+	"runtime/debug"
+	"strconv"
+	"strings"
 )
 
-// Errors of [Rooms.Create] that have an answer of their own.
-var (
-	ErrNoInstance    = errors.New("no instance of the app is connected")
-	ErrTooManyStates = errors.New("the app has as many states as it may")
-	ErrBusy          = errors.New("too much is going on")
-)
-
-// Tokens makes and checks tokens; *auth.Tokens is one.
-type Tokens interface {
-	Mint(app string, id auth.Identity) (string, error)
-	Verify(token []byte) (auth.Verified, error)
-}
-
-// Providers checks logins; *auth.Providers is one.
-type Providers interface {
-	Login(ctx context.Context, r auth.LoginRequest) (auth.Identity, error)
-	Anonymous(id, separator string) (auth.Identity, bool)
-}
-
-// Logins remembers who logged in; *logins.Store is one.
-type Logins interface {
-	Put(app string, id auth.Identity) bool
-	Get(app, id string) (auth.Identity, bool)
-	Find(id string) (auth.Identity, bool)
-}
-
-// Apps is what must be known of apps. Calls are cheap and do not block.
-type Apps interface {
-	// Allowed reports whether the app may be used: always with --apps open.
-	Allowed(app wire.AppID) bool
-	// Login is the app's login configuration: pinned, or the union over its
-	// live instances, or that of the last one. Zero: none is known.
-	Login(app wire.AppID) auth.LoginConfig
-	// MaxMessage is the largest create body in bytes.
-	MaxMessage(app wire.AppID) int
-	// HasSecret reports whether the secret is one of the app's.
-	HasSecret(app wire.AppID, secret auth.Secret) bool
-}
-
-// Lobby is a state as a list of lobbies shows it.
-type Lobby struct {
-	State                         wire.StateID
-	Visibility, Region, CreatedBy string
-	CreatedAt                     time.Time
-}
-
-// CreateRequest asks for a new state. Data is valid during the call only.
-type CreateRequest struct {
-	App            wire.AppID
-	User           string
-	Data           []byte
-	Region         string // "" where the client named none
-	Lobby          *Lobby // nil for a plain create; State is not set yet
-	IdempotencyKey string
-}
-
-// Rooms makes states and knows those that live.
-type Rooms interface {
-	// Create returns when the state exists. Errors: ErrNoInstance,
-	// ErrTooManyStates, ErrBusy, or any other (answered with 500).
-	Create(ctx context.Context, r CreateRequest) (wire.StateID, error)
-	// Lobbies returns at most limit public lobbies of the app, newest first; a
-	// region of "" means all.
-	Lobbies(app wire.AppID, region string, limit int) []Lobby
-	// Status reports whether clients may connect: false only while the state is
-	// known but not accepted by an instance yet. An unknown state is true, since
-	// connecting places it.
-	Status(app wire.AppID, state wire.StateID) (active bool)
-}
-
-// Deps is what the endpoints stand on. All are required.
-type Deps struct {
-	Tokens    Tokens
-	Providers Providers
-	Logins    Logins
-	Apps      Apps
-	Rooms     Rooms
-	Keys      func() map[string]ed25519.PublicKey // public keys by kid, for JWKS
-	Ready     func() error                        // nil: ready
-	Clock     func() time.Time                    // monotonic where it can be
-	Log       *slog.Logger
-}
+// DefaultLogins is how many logins a second an address may make.
+const DefaultLogins = 20
 
 // Config says what the endpoints hand out and how much they take.
 type Config struct {
@@ -104,25 +36,217 @@ type Config struct {
 	// PublicURL is what connection info hands out, such as
 	// "https://edge.example.com:8443"; "" takes the request's Host.
 	PublicURL string
-	// LoginsPerSecond bounds logins per IPv4 address or IPv6 /64; 0 means 20.
+	// LoginsPerSecond bounds logins per IPv4 address or IPv6 /64, with twice as
+	// many at once; 0 means DefaultLogins.
 	LoginsPerSecond float64
 	// LiftLoopback takes the limit from loopback addresses (dev, bench).
 	LiftLoopback bool
+	// MaxBodies bounds the bytes of all create bodies held at one time; 0 means
+	// 256 MiB.
+	MaxBodies int64
 	// Secure reports whether the request came by TLS. Default: r.TLS != nil.
 	Secure func(r *http.Request) bool
 }
 
 // API is the http.Handler. It owns no goroutine.
 type API struct {
-	cfg  Config
-	deps Deps
+	cfg      Config
+	deps     Deps
+	mux      *http.ServeMux
+	public   *endpoint // nil: from the request
+	buckets  *buckets
+	attempts *attempts
+	counters counters
+	bodies   budget
 }
 
 // New checks the configuration and returns the handler.
-func New(cfg Config, deps Deps) (*API, error) { return &API{cfg: cfg, deps: deps}, nil }
+func New(cfg Config, deps Deps) (*API, error) {
+	if err := deps.complete(); err != nil {
+		return nil, err
+	}
+	if cfg.LoginsPerSecond == 0 {
+		cfg.LoginsPerSecond = DefaultLogins
+	}
+	if cfg.MaxBodies == 0 {
+		cfg.MaxBodies = 256 << 20
+	}
+	if cfg.LoginsPerSecond < 0 || cfg.MaxBodies < 0 {
+		return nil, errors.New("api: limits must not be negative")
+	}
+	if cfg.Secure == nil {
+		cfg.Secure = func(r *http.Request) bool { return r.TLS != nil }
+	}
+	a := &API{
+		cfg:      cfg,
+		deps:     deps,
+		mux:      http.NewServeMux(),
+		buckets:  newBuckets(cfg.LoginsPerSecond, 2*cfg.LoginsPerSecond),
+		attempts: newAttempts(),
+		bodies:   budget{max: cfg.MaxBodies},
+	}
+	if cfg.PublicURL != "" {
+		public, err := parsePublicURL(cfg.PublicURL)
+		if err != nil {
+			return nil, err
+		}
+		a.public = public
+	}
+	a.routes()
+	return a, nil
+}
+
+// routes names every endpoint with its method: without it ServeMux would find
+// that patterns with the same shape conflict.
+func (a *API) routes() {
+	for _, r := range [...]struct {
+		pattern, name string
+		handle        func(http.ResponseWriter, *http.Request) error
+	}{
+		{"POST /registerApp", "register_app", a.registerApp},
+		{"POST /{app}/login/{method}", "login", a.login},
+		{"POST /{app}/create", "create", a.create},
+		{"GET /users/{id}", "user", a.user},
+		{"GET /{app}/users/{id}", "app_user", a.appUser},
+		{"GET /.well-known/jwks.json", "jwks", a.jwks},
+		{"GET /livez", "livez", a.livez},
+		{"GET /readyz", "readyz", a.readyz},
+		{"POST /auth/v1/{app}/login/{method}", "login", a.login},
+		{"POST /lobby/v2/{app}/create", "lobby_create", a.lobbyCreate},
+		{"GET /lobby/v2/{app}/list/public", "lobby_list", a.lobbyList},
+		{"GET /rooms/v1/{app}/connectioninfo/{room}", "connection_info", a.connectionInfo},
+		{"GET /connect/{app}", "upgrade", a.upgradeOnly},
+		{"GET /{segment}", "upgrade", a.upgradeOnly},
+	} {
+		a.mux.Handle(r.pattern, a.endpoint(r.name, r.handle))
+	}
+}
+
+// endpoint counts the answers of one endpoint and writes its refusals.
+func (a *API) endpoint(name string, handle func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
+		defer func() {
+			if v := recover(); v != nil {
+				a.panicked(rec, name, v)
+			}
+			a.counters.add(name, rec.status)
+		}()
+		if err := handle(rec, r); err != nil {
+			a.refuse(rec, name, err)
+		}
+	})
+}
+
+// panicked ends one request after a mistake of ours and goes on with the others.
+// What was panicked with may hold anything of the request, so only its type and
+// where it happened are logged.
+func (a *API) panicked(w *recorder, name string, v any) {
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	a.counters.panics.Add(1)
+	a.deps.Log.Error("a request ended in a panic", "endpoint", name,
+		"type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+	if !w.wrote {
+		writeProblem(w, problemInternal)
+	}
+}
 
 // ServeHTTP answers one request.
-func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("Access-Control-Expose-Headers", "Retry-After")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if r.Method == http.MethodOptions {
+		preflight(w, r)
+		a.counters.add("preflight", http.StatusNoContent)
+		return
+	}
+	if handler, pattern := a.mux.Handler(r); pattern == "" {
+		a.unmatched(w, r, handler)
+		return
+	}
+	a.mux.ServeHTTP(w, r)
+}
 
-// Collect emits the counters.
-func (a *API) Collect(emit func(name string, value float64, labels ...string)) {}
+// preflight lets any page send any of its headers.
+func preflight(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Methods", "GET,HEAD,PUT,PATCH,POST,DELETE")
+	if asked := r.Header.Get("Access-Control-Request-Headers"); asked != "" {
+		h.Set("Access-Control-Allow-Headers", asked)
+	}
+	h.Set("Access-Control-Max-Age", "600")
+	h.Set("Vary", "Access-Control-Request-Headers")
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// unmatched answers where no pattern fits: ServeMux knows whether the path or
+// only the method is wrong.
+func (a *API) unmatched(w http.ResponseWriter, r *http.Request, found http.Handler) {
+	probe := &discard{header: http.Header{}}
+	found.ServeHTTP(probe, r)
+	p := problemNotFound
+	if probe.status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", probe.header.Get("Allow"))
+		p = problemMethod
+	}
+	a.counters.add("none", p.status)
+	writeProblem(w, p)
+}
+
+// endpoint is where clients connect.
+type endpoint struct {
+	host      string // as in a URL: IPv6 in brackets
+	port      int
+	transport string // "tls" or "tcp": wss or ws
+}
+
+func parsePublicURL(s string) (*endpoint, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+		return nil, fmt.Errorf("public URL %q: must look like https://edge.example.com:8443", s)
+	}
+	secure := u.Scheme == "https" || u.Scheme == "wss"
+	if !secure && u.Scheme != "http" && u.Scheme != "ws" {
+		return nil, fmt.Errorf("public URL %q: the scheme must be https, http, wss or ws", s)
+	}
+	e, ok := parseHost(u.Host, secure)
+	if !ok {
+		return nil, fmt.Errorf("public URL %q: the host or port is not valid", s)
+	}
+	return e, nil
+}
+
+// parseHost takes apart a Host header and refuses what is no host: it is handed
+// to other clients.
+func parseHost(hostport string, secure bool) (*endpoint, bool) {
+	e := &endpoint{host: hostport, port: 80, transport: "tcp"}
+	if secure {
+		e.port, e.transport = 443, "tls"
+	}
+	if i := strings.LastIndexByte(hostport, ':'); i >= 0 && !strings.HasSuffix(hostport, "]") {
+		port, err := strconv.ParseUint(hostport[i+1:], 10, 16)
+		if err != nil || port == 0 {
+			return nil, false
+		}
+		e.host, e.port = hostport[:i], int(port)
+	}
+	if inner, ok := strings.CutPrefix(e.host, "["); ok {
+		ip := net.ParseIP(strings.TrimSuffix(inner, "]"))
+		return e, strings.HasSuffix(inner, "]") && ip != nil && ip.To4() == nil
+	}
+	if e.host == "" || len(e.host) > 253 {
+		return nil, false
+	}
+	for i := range len(e.host) {
+		c := e.host[i] | 0x20
+		if (c < 'a' || c > 'z') && (e.host[i] < '0' || e.host[i] > '9') && e.host[i] != '.' && e.host[i] != '-' {
+			return nil, false
+		}
+	}
+	return e, true
+}
