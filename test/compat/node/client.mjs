@@ -23,7 +23,7 @@ tell("ready");
 obey({
   async login({ nickname }) {
     token = nickname === undefined ? await client.loginAnonymous() : await client.loginNickname(nickname);
-    return { token, user: HathoraClient.getUserFromToken(token) };
+    return { token, claims: HathoraClient.getUserFromToken(token) };
   },
   async createPublic({ region, initialConfig }) {
     return { room: await client.createPublicLobby(token, { region, initialConfig }) };
