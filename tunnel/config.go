@@ -32,8 +32,8 @@ type Config struct {
 	StateMark, TunnelMark int
 	// LegacyIdle ends a legacy tunnel that has sent a PING and then nothing.
 	LegacyIdle time.Duration
-	// Heartbeat is the time between two native heartbeats, Silence the time
-	// without a byte after which a native tunnel is dead.
+	// Heartbeat is the time between two native heartbeats; a native tunnel is
+	// dead when the beats of Silence have passed without a byte.
 	Heartbeat, Silence time.Duration
 	// Linger bounds how long a closed tunnel may take to write what is queued.
 	Linger time.Duration
@@ -62,7 +62,7 @@ func Default() Config {
 		TunnelMark:      8 << 20,
 		LegacyIdle:      35 * time.Second,
 		Heartbeat:       5 * time.Second,
-		Silence:         16 * time.Second,
+		Silence:         15 * time.Second,
 		Linger:          2 * time.Second,
 	}
 }

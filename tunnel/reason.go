@@ -3,12 +3,13 @@ package tunnel
 import (
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
+
+	"github.com/trunkline-edge/trunkline/wire"
 )
 
 // Why a tunnel was refused or has ended. Reasons are few and fixed: they are
-// the label of a counter.
+// the label of a counter. A caller of Tunnel.Close adds its own few; on a native
+// tunnel one that is the name of a wire.Code ("taken_over") travels as that code.
 const (
 	// ReasonPeer: the other end closed the connection, or it broke.
 	ReasonPeer = "peer"
@@ -21,7 +22,7 @@ const (
 	// ReasonOldFraming: a first frame that is not of the final legacy framing.
 	ReasonOldFraming = "old_framing"
 	// ReasonRegistration: a registration that does not parse.
-	ReasonRegistration = "registration"
+	ReasonRegistration = "bad_registration"
 	// ReasonRegistrationSize: a registration above 64 KiB.
 	ReasonRegistrationSize = "registration_size"
 	// ReasonSkipped: more than 16 MiB of frames before the registration.
@@ -30,9 +31,7 @@ const (
 	ReasonTimeout = "timeout"
 	// ReasonVersion: no version in common.
 	ReasonVersion = "version"
-	// ReasonHolds: more held states announced than Config.MaxHolds.
-	ReasonHolds = "holds"
-	// ReasonLength: a frame above the maximum.
+	// ReasonLength: a frame above the maximum, or a message that is.
 	ReasonLength = "length"
 	// ReasonType: a frame of an unknown type, or of one that only the other
 	// end may send.
@@ -41,11 +40,11 @@ const (
 	ReasonFrame = "frame"
 	// ReasonIdle: nothing came for the idle time.
 	ReasonIdle = "idle"
-	// ReasonStalled: the instance did not read for the stall time, or the
+	// ReasonStalled: the other end did not read for the stall time, or the
 	// bound of what may be queued was met.
 	ReasonStalled = "stalled"
-	// ReasonRefused: the coordinator answered a native registration with a
-	// close code (instance end).
+	// ReasonRefused: the coordinator closed a native tunnel with a code
+	// (instance end); the cause is a *CodeError.
 	ReasonRefused = "refused"
 	// ReasonPanic: a handler of this end panicked.
 	ReasonPanic = "panic"
@@ -85,24 +84,14 @@ func ReasonOf(err error) string {
 
 func fail(reason string, err error) *Error { return &Error{Reason: reason, Err: err} }
 
-func failf(reason, format string, args ...any) *Error {
-	return &Error{Reason: reason, Err: fmt.Errorf(format, args...)}
+// CodeError is a close code that the other end of a native tunnel sent.
+type CodeError struct {
+	Code wire.Code
+	// Reason is its text, at most wire.MaxReason bytes, chosen by the sender.
+	Reason string
 }
 
-// Counters counts what the tunnels of one process do. The zero value is ready;
-// nil is allowed wherever a *Counters is taken and counts nothing.
-type Counters struct {
-	framesIn, framesOut, bytesIn   [3]atomic.Uint64 // by Kind
-	accepted                       [3]atomic.Uint64
-	pings                          atomic.Uint64
-	skippedFrames                  atomic.Uint64
-	foreign, unassembled, overrun  atomic.Uint64
-	stray                          atomic.Uint64
-	mu                             sync.Mutex
-	refused, ended                 map[string]uint64
-}
-
-// Collect hands the counts to emit: names without prefix, labels alternate key
-// and value.
-func (c *Counters) Collect(emit func(name string, value float64, labels ...string)) {
+// Error returns code and reason, quoted.
+func (e *CodeError) Error() string {
+	return fmt.Sprintf("closed with code %d (%v): %q", uint16(e.Code), e.Code, e.Reason)
 }

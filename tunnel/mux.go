@@ -1,0 +1,379 @@
+package tunnel
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/pipe"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// frameHead is more than the head of any frame that a state sends, its user
+// included where there is none; frames with a user add its length.
+const frameHead = 128
+
+// mux is what both ends of a native tunnel do alike: sending with control
+// frames first and states in turn, credit both ways, putting messages together,
+// heartbeats.
+type mux struct {
+	*conn
+
+	// Guarded by the lock of w, which Acquire takes.
+	lines   map[wire.StateID]*line
+	grant   int   // credit of a new line: what the other end takes
+	ready   *line // the last of a ring of lines that can send a fragment
+	queued  int   // bytes in the queues of all lines
+	waiting []*line
+
+	mixed  atomic.Bool  // some line is ready or someone waits
+	answer atomic.Int64 // number of the last heartbeat that was answered
+	report func() Load  // nil at the coordinator's end
+
+	chans struct {
+		sync.Mutex
+		m    map[uint32]*channel
+		half int // of m, those that only we have closed
+	}
+
+	// The reader's own.
+	parts   int     // bytes in unfinished messages
+	partial []*line // that have one
+}
+
+// channel is one open session of the tunnel.
+type channel struct {
+	l            *line
+	ours, theirs bool // who has closed it; both: it is gone
+}
+
+// maxHalf bounds the channels that the other end leaves half open.
+const maxHalf = 1 << 16
+
+func newMux(c *conn, grant int) *mux {
+	c.keepAlive()
+	m := &mux{conn: c, lines: make(map[wire.StateID]*line), grant: grant}
+	m.chans.m = make(map[uint32]*channel)
+	return m
+}
+
+// line returns the state's line, made when there is none or an older epoch's.
+func (m *mux) line(state wire.StateID, epoch wire.Epoch) *line {
+	b := m.w.Acquire()
+	defer func() { m.w.Release(b) }()
+	if l := m.lines[state]; l != nil {
+		if l.epoch == epoch {
+			return l
+		}
+		l.clear()
+	}
+	l := &line{m: m, state: state, epoch: epoch, credit: m.grant}
+	m.lines[state] = l
+	return l
+}
+
+// find returns the state's line or nil.
+func (m *mux) find(state wire.StateID) *line {
+	b := m.w.Acquire()
+	l := m.lines[state]
+	m.w.Release(b)
+	return l
+}
+
+// control writes a frame that goes before what states have queued.
+func (m *mux) control(f *wire.Frame) {
+	b := m.w.Acquire()
+	if !m.dead.Load() {
+		b = wire.AppendFrame(pipe.Grow(b, frameHead+len(f.Payload)), f)
+		m.cfg.Counters.out(Native)
+	}
+	m.w.Release(b)
+}
+
+// room says whether the connection keeps up, n bytes of this batch included.
+func (m *mux) room(n int) bool { return n+m.pending() < highWater }
+
+// Flush writes the batch, and as much of what states have queued as the
+// connection has room for.
+func (m *mux) Flush() {
+	for m.mixed.Load() {
+		b := m.w.Acquire()
+		before := len(b)
+		b = m.schedule(b)
+		progress, ready := len(b) > before, m.ready != nil
+		m.mixed.Store(ready || len(m.waiting) > 0)
+		m.w.Release(b)
+		if m.w.Flush() != nil {
+			return
+		}
+		if !progress {
+			if ready {
+				m.wake() // the keeper goes on when the connection has drained
+			}
+			return
+		}
+	}
+	_ = m.w.Flush()
+}
+
+// schedule lets ready lines take turns while there is room; the lock is held.
+func (m *mux) schedule(b []byte) []byte {
+	for m.ready != nil && m.room(len(b)) {
+		l := m.ready.next
+		if l == m.ready {
+			m.ready = nil
+		} else {
+			m.ready.next = l.next
+		}
+		l.next = nil
+		b = l.turn(b)
+		l.enlist()
+	}
+	left := m.waiting[:0]
+	for _, l := range m.waiting {
+		if l.over(m.cfg.StateMark/2, m.cfg.TunnelMark/2) {
+			left = append(left, l)
+			continue
+		}
+		close(l.wait)
+		l.wait = nil
+	}
+	clear(m.waiting[len(left):])
+	m.waiting = left
+	return b
+}
+
+// keep sends heartbeats, ends a tunnel that is silent, and goes on flushing
+// while a congested connection drains.
+func (m *mux) keep() {
+	beat := time.NewTicker(m.cfg.Heartbeat)
+	defer beat.Stop()
+	drain := time.NewTimer(time.Hour)
+	defer drain.Stop()
+	silent, heard := time.Duration(0), m.lastRead.Load()
+	for {
+		select {
+		case <-m.done:
+			m.wakeAll()
+			return
+		case <-m.kick:
+			drain.Reset(drainPoll)
+		case <-drain.C:
+			m.Flush()
+		case <-beat.C:
+			// Beats are counted, not time: a process that was stopped for a
+			// while must not take its own silence for the other end's.
+			silent += m.cfg.Heartbeat
+			if now := m.lastRead.Load(); now != heard {
+				silent, heard = 0, now
+			}
+			if silent >= m.cfg.Silence {
+				m.end(fail(ReasonIdle, nil))
+				continue
+			}
+			m.heartbeat()
+			m.Flush()
+		}
+	}
+}
+
+// heartbeat writes one; its number is the time, which comes back in the answer.
+func (m *mux) heartbeat() {
+	f := wire.Frame{Type: wire.Heartbeat, Seq: uint64(m.since())}
+	if m.report != nil {
+		load := m.report()
+		f.Size, f.Index = load.Permille, load.Sessions
+	}
+	m.control(&f)
+}
+
+// answered notes the round trip of a heartbeat.
+func (m *mux) answered(seq uint64) {
+	sent := time.Duration(seq)
+	if now := m.since(); sent >= 0 && sent <= now {
+		m.rtt.Store(int64(max(now-sent, 1)))
+		m.answer.Store(int64(sent))
+	}
+}
+
+// Probe sends a heartbeat and waits for the answer to it or to a later one.
+func (m *mux) Probe(ctx context.Context) error {
+	asked := int64(m.since())
+	m.heartbeat()
+	m.Flush()
+	tick := time.NewTicker(probePoll / 5)
+	defer tick.Stop()
+	for m.answer.Load() < asked {
+		select {
+		case <-m.done:
+			return net.ErrClosed
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// split hands every whole frame of what is unread to take, then calls drained,
+// until reading fails or take does.
+func (m *mux) split(take func(f *wire.Frame) error, drained func()) error {
+	var f wire.Frame
+	for need := 1; ; {
+		b, err := m.fill(need)
+		if err != nil {
+			return err
+		}
+		used, frames := 0, 0
+		for {
+			body, n, err := wire.SplitFrame(b[used:], wire.MaxFrame)
+			if err != nil {
+				return frameFault(err)
+			}
+			if n == 0 {
+				break
+			}
+			if err := f.Decode(body); err != nil {
+				return frameFault(err)
+			}
+			if err := take(&f); err != nil {
+				return err
+			}
+			used += n
+			frames++
+		}
+		need = len(b) - used + 1
+		m.r.Discard(used)
+		m.cfg.Counters.in(Native, frames)
+		drained()
+		m.Flush()
+	}
+}
+
+// common handles the frames that mean the same at both ends.
+func (m *mux) common(f *wire.Frame) error {
+	switch f.Type {
+	case wire.Credit:
+		m.credited(f.State, f.Size)
+	case wire.Heartbeat:
+		m.control(&wire.Frame{Type: wire.HeartbeatAck, Seq: f.Seq})
+	case wire.HeartbeatAck:
+		m.answered(f.Seq)
+	default:
+		return fail(ReasonType, fmt.Errorf("%v is not for this end", f.Type))
+	}
+	return nil
+}
+
+// wakeAll lets everyone go whom Admit made wait: the tunnel has ended.
+func (m *mux) wakeAll() {
+	b := m.w.Acquire()
+	defer func() { m.w.Release(b) }()
+	for _, l := range m.waiting {
+		close(l.wait)
+		l.wait = nil
+	}
+	m.waiting = nil
+	for _, l := range m.lines {
+		l.clear()
+	}
+}
+
+// credited gives a state back what the other end has consumed.
+func (m *mux) credited(state wire.StateID, n uint32) {
+	b := m.w.Acquire()
+	defer func() { m.w.Release(b) }()
+	if l := m.lines[state]; l != nil {
+		l.credit = min(l.credit+int(min(n, 1<<30)), m.grant)
+		l.enlist()
+	}
+}
+
+// open makes a channel known; the other end may name it from now on.
+func (m *mux) open(id uint32, l *line) {
+	m.chans.Lock()
+	defer m.chans.Unlock()
+	m.chans.m[id] = &channel{l: l}
+	if l.chans == nil {
+		l.chans = make(map[uint32]struct{})
+	}
+	l.chans[id] = struct{}{}
+}
+
+// on returns the line of a channel, also one that we have closed and the other
+// end has not (its credit still counts); live is false for that.
+func (m *mux) on(id uint32) (l *line, live bool) {
+	m.chans.Lock()
+	defer m.chans.Unlock()
+	ch := m.chans.m[id]
+	if ch == nil {
+		return nil, false
+	}
+	return ch.l, !ch.ours
+}
+
+// live says whether this end may send on a channel. The lock of w is held, as it
+// is for closeOurs, so that nothing follows the CLOSE of a channel.
+func (m *mux) live(id uint32) bool {
+	_, live := m.on(id)
+	return live
+}
+
+// closeOurs notes that this end closes a channel. first is false when it had
+// already, or the channel is not known: then there is nothing to say.
+func (m *mux) closeOurs(id uint32) (first bool) {
+	m.chans.Lock()
+	defer m.chans.Unlock()
+	ch := m.chans.m[id]
+	if ch == nil || ch.ours {
+		return false
+	}
+	ch.ours = true
+	if ch.theirs || m.chans.half >= maxHalf {
+		m.forget(id, ch)
+	} else {
+		m.chans.half++
+	}
+	return true
+}
+
+// closeTheirs notes that the other end has closed a channel. news says that it
+// was open on both sides until now.
+func (m *mux) closeTheirs(id uint32) (news bool) {
+	m.chans.Lock()
+	defer m.chans.Unlock()
+	ch := m.chans.m[id]
+	if ch == nil || ch.theirs {
+		return false
+	}
+	ch.theirs = true
+	if ch.ours {
+		m.chans.half--
+		m.forget(id, ch)
+		return false
+	}
+	return true
+}
+
+func (m *mux) forget(id uint32, ch *channel) {
+	delete(m.chans.m, id)
+	delete(ch.l.chans, id)
+}
+
+// forgetAll drops every channel of a line: its state has left this tunnel.
+func (m *mux) forgetAll(l *line) {
+	m.chans.Lock()
+	defer m.chans.Unlock()
+	for id := range l.chans {
+		if ch := m.chans.m[id]; ch != nil && ch.l == l {
+			if ch.ours {
+				m.chans.half--
+			}
+			delete(m.chans.m, id)
+		}
+	}
+	l.chans = nil
+}
