@@ -111,13 +111,23 @@ var rooms = []room{
 		"assembly: the one place where all packages meet",
 	},
 	{
+		"cmd/trunkline/certs",
+		nil,
+		"certificates and their files, known to the assembly alone",
+	},
+	{
+		"cmd/trunkline/child",
+		nil,
+		"starting and ending processes knows nothing of what they do",
+	},
+	{
 		"cmd/trunkline/bench",
-		[]string{"sdk", "wire", "wire/hathora"},
+		[]string{"cmd/trunkline/child", "sdk", "wire", "wire/hathora"},
 		"a program of its own that measures from outside, like any other client",
 	},
 	{
 		"cmd/trunkline/demo",
-		[]string{"sdk", "wire"},
+		[]string{"cmd/trunkline/child", "sdk", "wire"},
 		"a program of its own on the public packages; the demo must not know more than a user does",
 	},
 	{
@@ -138,7 +148,7 @@ type guest struct {
 var guests = []guest{
 	{"golang.org/x/sys", []string{"pipe", "edge", "cluster", "cmd/trunkline", "test"}, "system calls belong to the pipes, locks of files and the measuring of processes"},
 	{"golang.org/x/sync", []string{"edge", "auth", "admin", "cluster", "cmd/trunkline", "test"}, "tunnel and sdk stay at the standard library and gobwas/ws"},
-	{"golang.org/x/time", []string{"edge", "cmd/trunkline"}, "rates are limited where strangers connect"},
+	{"golang.org/x/time", []string{"auth", "edge", "cmd/trunkline"}, "rates are limited where strangers connect and where issuers are asked for keys"},
 	{"github.com/gobwas/ws", []string{"edge/client", "tunnel", "sdk", "cmd/trunkline/bench", "test"}, "WebSocket is spoken to clients, by sdk clients and by what measures them"},
 	{"github.com/gobwas/httphead", []string{"edge/client"}, "part of gobwas/ws"},
 	{"github.com/gobwas/pool", []string{"edge/client"}, "part of gobwas/ws"},

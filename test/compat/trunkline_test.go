@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/trunkline-edge/trunkline/test/compat/legacyclient"
 )
@@ -212,7 +213,7 @@ func (n *node) wss(t *testing.T) legacyclient.Dialer {
 	return legacyclient.Dialer{Base: "wss://" + n.host + ":8080", TLS: &tls.Config{RootCAs: pool, ServerName: n.host}}
 }
 
-// ready waits until the process has said that it serves.
+// ready waits until the process serves.
 func (n *node) ready(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -224,7 +225,18 @@ func (n *node) ready(t *testing.T) {
 		}
 		n.ca = caLine.FindStringSubmatch(line)[1]
 	}
-	if _, _, err := n.awaitLine(ctx, 0, func(line string) bool { return strings.Contains(line, "ready") }); err != nil {
-		t.Fatalf("wait for %s: %v", n.name, err)
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		if answer, err := n.api().Call(ctx, http.MethodGet, "/readyz", nil, nil); err == nil && answer.Status == http.StatusOK {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-n.ended:
+			t.Fatalf("%s ended at once (%v)", n.name, n.cmd.ProcessState)
+		case <-ctx.Done():
+			t.Fatalf("%s is not ready: %v", n.name, context.Cause(ctx))
+		}
 	}
 }
