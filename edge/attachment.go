@@ -12,6 +12,7 @@ type attachment struct {
 	tun      tunnel.Tunnel
 	gen      wire.Gen
 	legacy   bool
+	first    bool // the instance was not known before
 	unnamed  bool // the instance gave no storeId, so it cannot come back
 	remote   string
 	channels channels

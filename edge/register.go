@@ -87,29 +87,34 @@ func (r *Router) serveTunnel(ctx context.Context, nc net.Conn, tlsConfig *tls.Co
 		r.noteRefusal(nc.RemoteAddr(), tunnel.ReasonOf(err), nil)
 		return
 	}
+	r.serveRegistered(ctx, reg, tun, nc.RemoteAddr())
+}
+
+// serveRegistered is the life of a tunnel whose registration has been read.
+func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, tun tunnel.Tunnel, remote net.Addr) {
 	app, reason := r.appOf(reg)
+	var a *attachment
+	if reason == "" {
+		r.track(tun, true)
+		defer r.track(tun, false)
+		a, reason = r.register(ctx, app, reg, tun)
+	}
 	if reason != "" {
 		tun.Close(reason)
-		r.noteRefusal(nc.RemoteAddr(), reason, &app)
+		r.noteRefusal(remote, reason, &app)
 		return
 	}
-	r.track(tun, true)
-	defer r.track(tun, false)
-	a, reason := r.register(ctx, app, reg, tun)
-	if reason != "" {
-		tun.Close(reason)
-		r.noteRefusal(nc.RemoteAddr(), reason, &app)
-		return
-	}
-	a.remote = nc.RemoteAddr().String()
+	a.remote = remote.String()
 	r.log.Info("instance attached", "app", app.String(), "instance", uint64(a.home.id), "store", clip(a.home.store),
 		"kind", tun.Kind().String(), "gen", uint32(a.gen), "remote", a.remote)
 	tun.Confirm(a.home.id, a.gen)
 	r.greet(a, app)
+	if a.legacy && a.first {
+		r.layGhosts(storeKey{app, reg.StoreID}, a)
+	}
 	a.home.attach(a)
 	r.feed(app)
-	err = tun.Run(ctx, a)
-	r.detached(a, err)
+	r.detached(a, tun.Run(ctx, a))
 }
 
 // secure tells TLS from plain by the first byte, and refuses plain from where it is not welcome.
@@ -208,10 +213,7 @@ func (r *Router) register(ctx context.Context, app wire.AppID, reg *tunnel.Regis
 			return nil, refusedTable
 		}
 		h := r.homeFor(got, &q)
-		a := &attachment{router: r, home: h, tun: tun, gen: got.Gen, legacy: !q.Native, unnamed: !reg.Named, ended: make(chan struct{})}
-		if !q.Native && !got.Again {
-			r.layGhosts(key, a)
-		}
+		a := &attachment{router: r, home: h, tun: tun, gen: got.Gen, legacy: !q.Native, unnamed: !reg.Named, first: !got.Again, ended: make(chan struct{})}
 		return a, ""
 	}
 	return nil, refusedTaken

@@ -203,10 +203,13 @@ func (r *Router) release(rm *room) {
 		return
 	}
 	rm.mu.Lock()
-	h, epoch := rm.home, rm.epoch
+	h, epoch, line := rm.home, rm.epoch, rm.line
 	rm.mu.Unlock()
 	if h != nil {
 		h.unbind(rm)
+		if h.legacy && line != nil { // a native line keeps its credit for as long as the instance has the state
+			line.End()
+		}
 	}
 	rm.poke()
 	if rm.tentative.Load() {

@@ -1,0 +1,400 @@
+package edge
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/edge/client"
+	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/tunnel"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// fakeTunnel is a backend's tunnel that writes down what it is told. Its Run hands to the sink whatever the test says, so
+// that Sink calls come from one goroutine as they do from a real tunnel.
+type fakeTunnel struct {
+	kind  tunnel.Kind
+	say   chan func(tunnel.Sink)
+	done  chan string
+	alive bool // answers probes
+
+	mu    sync.Mutex
+	heard []string
+	full  chan struct{} // not nil: Admit makes callers wait for it
+}
+
+func newFakeTunnel(kind tunnel.Kind) *fakeTunnel {
+	return &fakeTunnel{kind: kind, say: make(chan func(tunnel.Sink)), done: make(chan string, 1)}
+}
+
+func (f *fakeTunnel) note(format string, args ...any) {
+	f.mu.Lock()
+	f.heard = append(f.heard, fmt.Sprintf(format, args...))
+	f.mu.Unlock()
+}
+
+// take returns what was heard since the last take.
+func (f *fakeTunnel) take() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := strings.Join(f.heard, "; ")
+	f.heard = nil
+	return out
+}
+
+func (f *fakeTunnel) Kind() tunnel.Kind { return f.kind }
+func (f *fakeTunnel) Line(state wire.StateID, epoch wire.Epoch) tunnel.Line {
+	return &fakeLine{f, state, epoch}
+}
+func (f *fakeTunnel) Confirm(wire.InstanceID, wire.Gen) { f.note("confirm") }
+func (f *fakeTunnel) Greet(string)                      { f.note("greet") }
+func (f *fakeTunnel) Flush()                            {}
+func (f *fakeTunnel) Queued() int                       { return 0 }
+func (f *fakeTunnel) RTT() time.Duration                { return 0 }
+func (f *fakeTunnel) GoAway()                           { f.note("goaway") }
+
+func (f *fakeTunnel) Probe(ctx context.Context) error {
+	if f.alive {
+		return nil
+	}
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (f *fakeTunnel) Close(reason string) {
+	select {
+	case f.done <- reason:
+	default:
+	}
+}
+
+func (f *fakeTunnel) Run(ctx context.Context, sink tunnel.Sink) error {
+	for {
+		select {
+		case g := <-f.say:
+			g(sink)
+			sink.Drained()
+		case reason := <-f.done:
+			return &tunnel.Error{Reason: reason}
+		case <-ctx.Done():
+			return &tunnel.Error{Reason: tunnel.ReasonContext}
+		}
+	}
+}
+
+type fakeLine struct {
+	t     *fakeTunnel
+	state wire.StateID
+	epoch wire.Epoch
+}
+
+func (l *fakeLine) New(user string, data []byte) { l.t.note("new %s %s %q", l.state, user, data) }
+func (l *fakeLine) Open(s *tunnel.Session)       { l.t.note("open %s %s", l.state, s.User) }
+func (l *fakeLine) Data(s *tunnel.Session, seq uint64, p []byte, _ bool) {
+	l.t.note("data %s %s %d %q", l.state, s.User, seq, p)
+}
+func (l *fakeLine) Close(s *tunnel.Session, _ uint64, _ wire.Code) {
+	l.t.note("close %s %s", l.state, s.User)
+}
+
+func (l *fakeLine) Admit(int) <-chan struct{} {
+	l.t.mu.Lock()
+	defer l.t.mu.Unlock()
+	return l.t.full
+}
+func (l *fakeLine) Released() { l.t.note("released %s", l.state) }
+func (l *fakeLine) NotOwner() { l.t.note("not-owner %s", l.state) }
+func (l *fakeLine) End()      {}
+
+// fakeOut is a client that writes down what it is sent.
+type fakeOut struct {
+	mu    sync.Mutex
+	heard []string
+}
+
+func (o *fakeOut) note(s string) {
+	o.mu.Lock()
+	o.heard = append(o.heard, s)
+	o.mu.Unlock()
+}
+
+func (o *fakeOut) take() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	out := strings.Join(o.heard, "; ")
+	o.heard = nil
+	return out
+}
+func (o *fakeOut) Registered()              { o.note("registered") }
+func (o *fakeOut) Deliver(p []byte, _ bool) { o.note(string(p)) }
+func (o *fakeOut) Acked(seq uint64)         { o.note(fmt.Sprintf("ack %d", seq)) }
+func (o *fakeOut) Flush()                   {}
+func (o *fakeOut) Queued() int              { return 0 }
+func (o *fakeOut) Close(code wire.Code, reason string) {
+	o.note(fmt.Sprintf("closed %d %s", code, reason))
+}
+
+// world is a Router with a table of its own, in a bubble of fake time.
+type world struct {
+	t      *testing.T
+	r      *Router
+	placer *fakePlacer
+	ctx    context.Context
+}
+
+// inWorld runs f in a bubble. Every goroutine of the Router has ended when it returns.
+func inWorld(t *testing.T, change func(*Config), f func(w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, change, newFakePlacer(t))
+		ctx, cancel := context.WithCancel(context.Background())
+		w.ctx = ctx
+		done := make(chan error)
+		go func() { done <- w.r.Run(ctx) }()
+		f(w)
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func newWorld(t *testing.T, change func(*Config), p *fakePlacer) *world {
+	cfg := Default()
+	cfg.OpenApps = true
+	cfg.UnknownRate = UnknownRate{}
+	if change != nil {
+		change(&cfg)
+	}
+	r, err := New(cfg, Deps{Placer: p, Log: slog.New(slog.DiscardHandler), Tunnel: tunnel.Default()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{t: t, r: r, placer: p}
+}
+
+// backend attaches a fake backend and waits until it is served.
+func (w *world) backend(kind tunnel.Kind, secret, store string) *fakeTunnel {
+	tun := newFakeTunnel(kind)
+	w.attach(tun, secret, store)
+	return tun
+}
+
+func (w *world) attach(tun *fakeTunnel, secret, store string) {
+	w.serve(tun, secret, store)
+	synctest.Wait()
+}
+
+// serve registers a backend in a goroutine of its own.
+func (w *world) serve(tun *fakeTunnel, secret, store string) {
+	reg := &tunnel.Registration{Kind: tun.kind, Secret: tunnel.Secret(secret), StoreID: store, Named: store != ""}
+	if tun.kind == tunnel.Native {
+		copy(reg.Incarnation[:], store+"-incarnation")
+	}
+	if store == "" {
+		reg.StoreID = "made-up"
+	}
+	w.r.spawn(func(ctx context.Context) { w.r.serveRegistered(ctx, reg, tun, fakeAddr{}) })
+}
+
+// says lets the backend's reader call the sink, and waits for what follows from it.
+func (w *world) says(tun *fakeTunnel, f func(s tunnel.Sink)) {
+	tun.say <- f
+	synctest.Wait()
+}
+
+// breaks ends the backend's tunnel as a crash does.
+func (w *world) breaks(tun *fakeTunnel) {
+	tun.done <- tunnel.ReasonPeer
+	synctest.Wait()
+}
+
+// player is a client that has joined.
+type player struct {
+	*fakeOut
+	seat client.Seat
+	w    *world
+}
+
+// joins seats a client and fails the test if it is refused.
+func (w *world) joins(secret string, state wire.StateID, user string) *player {
+	w.t.Helper()
+	p, refusal := w.tries(secret, state, user)
+	if refusal != nil {
+		w.t.Fatalf("%s may not join %s: %d %s", user, state, refusal.Code, refusal.Reason)
+	}
+	return p
+}
+
+func (w *world) tries(secret string, state wire.StateID, user string) (*player, *client.Refusal) {
+	p := &player{fakeOut: &fakeOut{}, w: w}
+	seat, refusal := w.r.Join(w.ctx, client.JoinRequest{
+		App: wire.AppIDOf(secret), State: state, User: user, Addr: netip.MustParseAddr("127.0.0.1"), Next: 1, Out: p.fakeOut,
+	})
+	p.seat = seat
+	synctest.Wait()
+	return p, refusal
+}
+
+// sends passes a message down from a goroutine of its own, since it may wait.
+func (p *player) sends(msg string) {
+	p.w.r.spawn(func(context.Context) {
+		_ = p.seat.Down([]byte(msg), false) // a session that was closed meanwhile is the test's own doing
+		p.seat.Drained()
+	})
+	synctest.Wait()
+}
+
+func (p *player) leaves() {
+	p.seat.Leave()
+	synctest.Wait()
+}
+
+type fakeAddr struct{}
+
+func (fakeAddr) Network() string { return "tcp" }
+func (fakeAddr) String() string  { return "127.0.0.1:9" }
+
+func want(t *testing.T, who, got, expected string) {
+	t.Helper()
+	if got != expected {
+		t.Errorf("%s heard %q, want %q", who, got, expected)
+	}
+}
+
+// fakePlacer commits commands to a real table at once. What it decides is chosen by the test: the instance named by next,
+// or the live one with the lowest id.
+type fakePlacer struct {
+	t     *testing.T
+	table *placement.Table
+
+	mu    sync.Mutex
+	index uint64
+	node  wire.NodeSession
+	ids   wire.StateID
+	next  wire.InstanceID
+	log   []string
+}
+
+func newFakePlacer(t *testing.T) *fakePlacer {
+	p := &fakePlacer{t: t, table: placement.New(), ids: 1000}
+	p.apply(&placement.Form{Generation: 1, Incarnation: [16]byte{1}, MACKey: [32]byte{1}})
+	p.node = p.apply(&placement.OpenSession{NodeID: "n1"}).Node
+	return p
+}
+
+func (p *fakePlacer) apply(c placement.Command) placement.Result {
+	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.index++
+	res, err := p.table.Apply(p.index, placement.AppendEntry(nil, c), nil)
+	if err != nil || len(res) != 1 {
+		p.t.Fatalf("apply %T: %v", c, err)
+	}
+	return res[0]
+}
+
+func (p *fakePlacer) errOf(r placement.Result) error {
+	switch r.Outcome {
+	case placement.Done:
+		return nil
+	case placement.NoInstance:
+		return placement.ErrNoInstance
+	case placement.Full:
+		return placement.ErrTooManyStates
+	case placement.Held:
+		return &placement.HeldError{Instance: r.Instance, Gen: r.Gen, Node: p.node}
+	default:
+		return placement.ErrStale
+	}
+}
+
+func (p *fakePlacer) Table() *placement.Table { return p.table }
+func (p *fakePlacer) Node() wire.NodeSession  { return p.node }
+
+// choose takes the instance that the test named, else the first that is not avoided.
+func (p *fakePlacer) choose(app wire.AppID, avoid wire.InstanceID) (wire.InstanceID, error) {
+	list := p.table.Instances(app)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var first wire.InstanceID
+	for _, in := range list {
+		if in.ID == p.next {
+			return in.ID, nil
+		}
+		if first == 0 || first == avoid {
+			first = in.ID
+		}
+	}
+	if first == 0 {
+		return 0, placement.ErrNoInstance
+	}
+	return first, nil
+}
+
+func (p *fakePlacer) Create(_ context.Context, q placement.CreateRequest) (placement.Placed, error) {
+	to, err := p.choose(q.App, q.Avoid)
+	if err != nil {
+		return placement.Placed{}, err
+	}
+	p.mu.Lock()
+	p.ids++
+	id := p.ids
+	p.mu.Unlock()
+	res := p.apply(&placement.Create{App: q.App, State: id, Instance: to, Mode: placement.PendingRow})
+	return placement.Placed{State: id, Instance: to, Epoch: res.Epoch}, p.errOf(res)
+}
+
+func (p *fakePlacer) Place(_ context.Context, q placement.PlaceRequest) (placement.Row, error) {
+	row, known := p.table.Lookup(q.App, q.State)
+	if known && !row.Free {
+		return row, nil
+	}
+	to, err := p.choose(q.App, q.Avoid)
+	if err != nil {
+		return placement.Row{}, err
+	}
+	var c placement.Command = &placement.Create{App: q.App, State: q.State, Instance: to, Mode: placement.TentativeRow}
+	if known {
+		c = &placement.Move{App: q.App, State: q.State, Expect: row.Epoch, To: to}
+	}
+	if err := p.errOf(p.apply(c)); err != nil {
+		return placement.Row{}, err
+	}
+	row, _ = p.table.Lookup(q.App, q.State)
+	return row, nil
+}
+
+func (p *fakePlacer) Firm(_ context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
+	return p.errOf(p.apply(&placement.Firm{App: app, State: state, Epoch: epoch}))
+}
+
+func (p *fakePlacer) Remove(_ context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
+	return p.errOf(p.apply(&placement.Remove{App: app, State: state, Epoch: epoch}))
+}
+
+func (p *fakePlacer) Release(_ context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
+	return p.errOf(p.apply(&placement.Release{App: app, State: state, Epoch: epoch}))
+}
+
+func (p *fakePlacer) Register(_ context.Context, q placement.RegisterRequest) (placement.Attached, error) {
+	res := p.apply(&placement.Register{
+		App: q.App, StoreID: q.StoreID, Native: q.Native, Incarnation: q.Incarnation, Region: q.Region, Capacity: q.Capacity,
+		Login: q.Login, Node: p.node, Replace: q.Replace, ReplaceGen: q.ReplaceGen,
+	})
+	return placement.Attached{Instance: res.Instance, Gen: res.Gen, Again: res.Known}, p.errOf(res)
+}
+
+func (p *fakePlacer) Gone(_ context.Context, id wire.InstanceID, gen wire.Gen) error {
+	return p.errOf(p.apply(&placement.Gone{Instance: id, Gen: gen}))
+}
+
+func (p *fakePlacer) Report(wire.InstanceID, uint32, uint64) {}
