@@ -97,19 +97,21 @@ type AppSecret struct {
 
 // Instance is one life of a backend process.
 type Instance struct {
-	ID        uint64 `json:"instance"`
-	App       string `json:"appId"`
-	StoreID   string `json:"storeId"`
-	Kind      string `json:"kind"` // "native" or "legacy"
-	Region    string `json:"region"`
-	Capacity  uint32 `json:"capacity"`     // 0: not said
-	Load      uint32 `json:"loadPermille"` // of the capacity, as last reported; 0: never
-	Node      uint64 `json:"nodeSession"`  // that holds its tunnel
-	Gen       uint32 `json:"gen"`          // attachments so far
-	Connected bool   `json:"connected"`    // its tunnel is up on this node
-	Draining  bool   `json:"draining"`
-	States    int    `json:"states"`
-	Sessions  int    `json:"sessions"`
+	ID        uint64  `json:"instance"`
+	App       string  `json:"appId"`
+	StoreID   string  `json:"storeId"`
+	Kind      string  `json:"kind"` // "native" or "legacy"
+	Region    string  `json:"region"`
+	Capacity  uint32  `json:"capacity"`         // 0: not said
+	Node      uint64  `json:"nodeSession"`      // that holds its tunnel
+	Gen       uint32  `json:"gen"`              // attachments so far
+	Connected bool    `json:"connected"`        // its tunnel is up on this node
+	Remote    string  `json:"remote,omitempty"` // address of the tunnel's other end
+	RTTMillis float64 `json:"rttMillis"`        // of the tunnel; 0: not measured
+	Queued    int     `json:"queuedBytes"`      // what the instance has not taken
+	Draining  bool    `json:"draining"`
+	States    int     `json:"states"`
+	Sessions  int     `json:"sessions"`
 }
 
 // State is one row of the table.
