@@ -163,7 +163,6 @@ func (b *ConnectBody) Decode(p []byte) error {
 
 // ConnectedBody is the Payload of a Connected frame: the client's session is registered.
 type ConnectedBody struct {
-	Conn  ConnID
 	State StateID // what the state's text form meant
 	Next  uint64  // the number expected of the client next; it repeats what it still has from there
 	Down  uint64  // the number that the first Data towards the client will carry
@@ -171,8 +170,6 @@ type ConnectedBody struct {
 
 // Append appends b's bytes to dst.
 func (b *ConnectedBody) Append(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, uint64(b.Conn.Node))
-	dst = binary.BigEndian.AppendUint64(dst, b.Conn.Seq)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(b.State))
 	dst = binary.BigEndian.AppendUint64(dst, b.Next)
 	return binary.BigEndian.AppendUint64(dst, b.Down)
@@ -181,10 +178,7 @@ func (b *ConnectedBody) Append(dst []byte) []byte {
 // Decode reads the Payload of a Connected frame.
 func (b *ConnectedBody) Decode(p []byte) error {
 	r := reader{b: p}
-	*b = ConnectedBody{
-		Conn:  ConnID{Node: NodeSession(r.u64()), Seq: r.u64()},
-		State: StateID(r.u64()), Next: r.u64(), Down: r.u64(),
-	}
+	*b = ConnectedBody{State: StateID(r.u64()), Next: r.u64(), Down: r.u64()}
 	return r.end()
 }
 

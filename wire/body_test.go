@@ -39,9 +39,9 @@ var goldenBodies = []struct {
 			" 0000000000000009 0000000000000008 0004 6d663967 0005 742e6f2e6b",
 	},
 	{
-		&ConnectedBody{Conn: ConnID{5, 6}, State: gState, Next: 9, Down: 8},
+		&ConnectedBody{State: gState, Next: 9, Down: 8},
 		&ConnectedBody{},
-		"0000000000000005 0000000000000006 0123456789abcdef 0000000000000009 0000000000000008",
+		"0123456789abcdef 0000000000000009 0000000000000008",
 	},
 }
 

@@ -37,8 +37,9 @@
 //	                  any direction: one message, or with More a first fragment:
 //	                  │ channel u32 │ seq u64 │ size u32 │ payload
 //	 3 Close          │ channel u32 │ seq u64 │ code u16 │ reason
-//	                  any direction: the session ends; last number of its stream. Channel 0 of a tunnel, or instead of
-//	                  Registered or Connected: the connection ends.
+//	                  any direction: its sender sends no more on this channel; last number of its stream. The other end
+//	                  answers with its own, and then the channel's number is free. Channel 0, on a tunnel or instead
+//	                  of Registered or Connected: the connection ends.
 //	 4 Ack            │ channel u32 │ seq u64 │
 //	                  B to O to E to C and back: everything up to seq has been handled.
 //	 5 Expected       │ channel u32 │ seq u64 │
@@ -50,7 +51,8 @@
 //	 8 Accept         │ channel u32 │
 //	                  B to O to E: the session has joined; broadcasts reach it from here on.
 //	 9 Credit         │ state u64 │ size u32 │
-//	                  a receiver on a tunnel or link: size more bytes of payload of this state may come.
+//	                  a receiver on a tunnel or link: size more bytes of payload (of Data, Broadcast and NewState
+//	                  frames) of this state may come, beyond the credit in the handshake.
 //	10 Broadcast      │ seq u64 │ state u64 │ epoch u64 │ payload                         everyone joined
 //	                  │ channel u32 │ seq u64 │ state u64 │ epoch u64 │ payload           Except: all but channel
 //	                  │ seq u64 │ state u64 │ epoch u64 │ user │ payload                  ToUser: the user's sessions
@@ -60,15 +62,16 @@
 //	12 StateAccept    │ state u64 │ epoch u64 │
 //	                  B to O: the state is mine.
 //	13 StateRefuse    │ state u64 │ epoch u64 │ code u16 │ reason
-//	                  B to O: it is not; give it to another. Also the answer to an Open of a state that is not there.
+//	                  B to O: it is not; give it to another.
 //	14 StateRelease   │ state u64 │ epoch u64 │
-//	                  O to B: let go of the state (it is being moved): store it and answer StateReleased.
+//	                  B to O: it is over, or stored and no longer in memory: forget it. Answered by StateReleased.
 //	15 StateReleased  │ state u64 │ epoch u64 │
-//	                  B to O: it is stored and no longer in memory; also unasked, when a room is over.
+//	                  O to B: it is forgotten; whoever asks for it next may meet another instance.
 //	16 NotOwner       │ state u64 │ epoch u64 │
 //	                  O to B: the state is another's now; drop it without storing it.
 //	17 Heartbeat      │ seq u64 │ index u64 │ size u32 │
-//	                  either end of a tunnel, every Registered.HeartbeatMs: index sessions, load size in permille.
+//	                  either end, on a tunnel every RegisteredBody.HeartbeatMs; from B with its load: index sessions,
+//	                  size permille of what it can bear.
 //	18 HeartbeatAck   │ seq u64 │
 //	                  the answer, with the same seq: it measures the round trip.
 //	19 GoAway         │ code u16 │ reason
@@ -90,7 +93,7 @@
 //	RegisterBody    │ incarnation 16 │ capacity u32 │ held u32 │ credit u32 │ secret │ store id │ region │ login JSON │
 //	RegisteredBody  │ instance u64 │ gen u32 │ heartbeat ms u32 │ credit u32 │
 //	ConnectBody     │ app 32 │ stream 16 │ next u64 │ seen u64 │ state text │ token │
-//	ConnectedBody   │ node u64 │ conn u64 │ state u64 │ next u64 │ down u64 │
+//	ConnectedBody   │ state u64 │ next u64 │ down u64 │
 //
 // # Fragments
 //
