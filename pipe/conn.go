@@ -35,7 +35,7 @@ type Conn struct {
 	net.Conn
 	raw syscall.RawConn // nil when the connection below has no descriptor
 	try func(fd uintptr) bool
-	opt Options
+	opt Options // MaxPending is guarded by mu
 
 	// The argument and the result of try; owned by who has set writing.
 	out      []byte
@@ -53,6 +53,7 @@ type Conn struct {
 	mu        sync.Mutex
 	writing   bool // someone is in try or the drain goroutine runs
 	finishing bool
+	ahead     int16 // the byte that PeekByte took from a connection without descriptor, or -1
 	pending   []byte
 	err       error
 	linger    *time.Timer
@@ -69,7 +70,7 @@ func NewConn(nc net.Conn, opt Options) *Conn {
 	if opt.Stall <= 0 {
 		opt.Stall = def.Stall
 	}
-	c := &Conn{Conn: nc, opt: opt, rawFD: -1}
+	c := &Conn{Conn: nc, opt: opt, rawFD: -1, ahead: -1}
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw, c.try = raw, c.trySocket
@@ -107,7 +108,6 @@ func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Unlock()
 
 	rest, err := c.tryWrite(p)
-
 	if err != nil {
 		c.fail(err)
 		return len(p) - len(rest), err
@@ -269,6 +269,10 @@ func (c *Conn) Err() error {
 // without ending the TLS connection.
 func (c *Conn) Read(p []byte) (int, error) {
 	if c.rawFD < 0 {
+		if c.ahead >= 0 && len(p) > 0 {
+			p[0], c.ahead = byte(c.ahead), -1
+			return 1, nil
+		}
 		return c.Conn.Read(p)
 	}
 	if c.short || len(p) == 0 {
@@ -277,6 +281,48 @@ func (c *Conn) Read(p []byte) (int, error) {
 	n, err := readSocket(c.rawFD, p)
 	c.short = n < len(p)
 	return n, err
+}
+
+// PeekByte waits for the first byte and leaves it to be read: it tells protocols apart before anyone reads. It is for
+// the goroutine that reads, and for a Conn that no Reader has read from.
+func (c *Conn) PeekByte() (byte, error) {
+	if c.ahead >= 0 {
+		return byte(c.ahead), nil
+	}
+	var b [1]byte
+	if c.raw == nil {
+		if _, err := io.ReadFull(c.Conn, b[:]); err != nil {
+			return 0, err
+		}
+		c.ahead = int16(b[0])
+		return b[0], nil
+	}
+	var n int
+	var fault error
+	err := c.raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, fault = syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK)
+			if fault != syscall.EINTR {
+				return fault != syscall.EAGAIN
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case fault != nil:
+		return 0, os.NewSyscallError("recvfrom", fault)
+	case n == 0:
+		return 0, io.EOF
+	}
+	return b[0], nil
+}
+
+// AllowPending raises MaxPending to n bytes, once it is known how large the peer's messages may be. It never lowers it.
+func (c *Conn) AllowPending(n int) {
+	c.mu.Lock()
+	c.opt.MaxPending = max(c.opt.MaxPending, n)
+	c.mu.Unlock()
 }
 
 // SetWriteDeadline does nothing: a Write does not wait, and Options.Stall is
