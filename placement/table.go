@@ -1,71 +1,118 @@
 package placement
 
 import (
-	"encoding/json"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
-// Table is the table.
-type Table struct{}
+// ErrIndex is wrapped by what Apply answers for an index that does not follow the last one.
+var ErrIndex = errors.New("index does not follow")
 
-// New returns an empty table at index 0.
-func New() *Table { return &Table{} }
+// maxIndex is the highest index an epoch can carry.
+const maxIndex = 1<<40 - 1
 
-// Lookup returns the row of a state.
-func (t *Table) Lookup(app wire.AppID, state wire.StateID) (Row, bool) { return Row{}, false }
+// Table is the table. Apply, Snapshot and Restore are for the one goroutine that writes; everything else is safe for
+// any number of readers beside it.
+type Table struct {
+	content atomic.Pointer[content] // replaced by Restore alone
+	index   atomic.Uint64
 
-// Instance returns an instance; one that is gone stays known while it has rows.
-func (t *Table) Instance(id wire.InstanceID) (Instance, bool) { return Instance{}, false }
-
-// Named returns the live instance that a registration with this name belongs to.
-// For legacy instances incarnation is zero.
-func (t *Table) Named(app wire.AppID, storeID string, native bool, incarnation [16]byte) (Instance, bool) {
-	return Instance{}, false
+	mu      sync.RWMutex
+	history history
+	changed chan struct{} // nil while nobody waits
 }
 
-// Instances returns the live instances of an app, oldest first.
-func (t *Table) Instances(app wire.AppID) []Instance { return nil }
+// New returns an empty table at index 0. Its first command must be Form.
+func New() *Table {
+	t := &Table{}
+	t.content.Store(newContent())
+	return t
+}
 
-// AllInstances returns the live instances of all apps, oldest first.
-func (t *Table) AllInstances() []Instance { return nil }
+// Apply applies the commands of one entry in order, appends a result for each to dst, and tells those who wait. The
+// index must be higher than any before; gaps are fine. An error (ErrEntry, ErrIndex) means that nothing was changed
+// and that whoever replays a log must not go on.
+func (t *Table) Apply(index uint64, entry []byte, dst []Result) ([]Result, error) {
+	if last := t.Index(); index <= last || index > maxIndex {
+		return dst, fmt.Errorf("apply entry %d after %d: %w", index, last, ErrIndex)
+	}
+	commands, err := DecodeEntry(entry)
+	if err != nil {
+		return dst, fmt.Errorf("apply entry %d: %w", index, err)
+	}
+	c := t.content.Load()
+	t.mu.Lock()
+	c.index = index
+	for _, cmd := range commands {
+		r := Result{Outcome: Refused}
+		if c.generation != 0 || cmd.Kind() == KindForm {
+			r = cmd.apply(c, index)
+		}
+		dst = append(dst, r)
+	}
+	t.history.add(c.noted)
+	c.noted = c.noted[:0]
+	woken := t.advance(index)
+	t.mu.Unlock()
+	if woken != nil {
+		close(woken)
+	}
+	return dst, nil
+}
 
-// App returns an app.
-func (t *Table) App(id wire.AppID) (App, bool) { return App{}, false }
+// advance makes index visible and returns the channel to close after unlock.
+func (t *Table) advance(index uint64) chan struct{} {
+	t.index.Store(index)
+	woken := t.changed
+	t.changed = nil
+	return woken
+}
 
-// Apps returns all apps in the order of their ids.
-func (t *Table) Apps() []App { return nil }
+// Lookup returns the row of a state, joined with its instance. It takes no lock, allocates nothing, and does not slow
+// down with the number of readers.
+func (t *Table) Lookup(app wire.AppID, state wire.StateID) (Row, bool) {
+	return t.content.Load().lookup(app, state)
+}
 
-// Login returns the login configuration of an app: the pinned one, or the union over its live
-// instances, or that of the last one that lived. nil: none.
-func (t *Table) Login(app wire.AppID) json.RawMessage { return nil }
+// Index returns the index of the last entry applied. What it changed is visible.
+func (t *Table) Index() uint64 { return t.index.Load() }
 
-// States returns up to limit rows of an app in the order of their ids, from above after; from the start when all is true.
-func (t *Table) States(app wire.AppID, after wire.StateID, all bool, limit int) []State { return nil }
+// Changed returns a channel that is closed when the next entry has been applied. Take it before looking at what may
+// change.
+func (t *Table) Changed() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.changed == nil {
+		t.changed = make(chan struct{})
+	}
+	return t.changed
+}
 
-// StatesOf returns up to limit rows that name an instance, in no order.
-func (t *Table) StatesOf(id wire.InstanceID, limit int) []State { return nil }
+// WaitIndex returns when index has been applied, or ctx's error.
+func (t *Table) WaitIndex(ctx context.Context, index uint64) error {
+	for t.Index() < index {
+		changed := t.Changed()
+		if t.Index() >= index {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
 
-// Sessions returns the open node sessions, oldest first.
-func (t *Table) Sessions() []Session { return nil }
-
-// Key returns a public key.
-func (t *Table) Key(kid string) (Key, bool) { return Key{}, false }
-
-// Keys returns all public keys in the order of their ids.
-func (t *Table) Keys() []Key { return nil }
-
-// MACKey returns the secret made with the table; zero before it is formed.
-func (t *Table) MACKey() [32]byte { return [32]byte{} }
-
-// Generation returns the cluster generation.
-func (t *Table) Generation() uint32 { return 0 }
-
-// Index returns the index of the last entry applied.
-func (t *Table) Index() uint64 { return 0 }
-
-// Changed returns a channel that is closed when the next entry has been applied. Take it before looking.
-func (t *Table) Changed() <-chan struct{} { return nil }
-
-// Changes appends to dst what entries after since have changed. !ok: that is too long ago, look at everything again.
-func (t *Table) Changes(since uint64, dst []Change) (changes []Change, ok bool) { return dst, true }
+// Changes appends to dst what entries after index since have changed, in order. !ok: that is longer ago than the table
+// remembers (the last 65,536 changes, and nothing from before a Restore); look at everything again.
+func (t *Table) Changes(since uint64, dst []Change) (changes []Change, ok bool) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.history.after(since, dst)
+}

@@ -83,13 +83,14 @@ type AppSettings struct {
 
 // App is a tenant. Secrets and Settings.PinnedLogin are shared and must not be changed.
 type App struct {
-	ID       wire.AppID
-	Listed   bool   // an operator made it; otherwise it is known because an instance registered it
-	Version  uint64 // index of the entry that last changed its secrets or settings
-	Secrets  [][32]byte
-	Settings AppSettings
-	States   int // rows
-	Live     int // instances that are not gone
+	ID        wire.AppID
+	Listed    bool   // an operator made it; otherwise it is known because an instance registered it
+	Version   uint64 // index of the entry that last changed its secrets or settings
+	Secrets   [][32]byte
+	Settings  AppSettings
+	MaxStates int // rows it may have: Settings.MaxStates or the default
+	States    int // rows
+	Live      int // instances that are not gone
 }
 
 // HasSecret reports whether hash, the SHA-256 of a secret, is one of the app's. It takes the same time for any hash.
@@ -99,14 +100,6 @@ func (a *App) HasSecret(hash [32]byte) bool {
 		found |= subtle.ConstantTimeCompare(a.Secrets[i][:], hash[:])
 	}
 	return found == 1
-}
-
-// StateCap returns how many rows the app may have.
-func (a *App) StateCap() int {
-	if a.Settings.MaxStates == 0 {
-		return DefaultMaxStates
-	}
-	return int(min(a.Settings.MaxStates, maxStates))
 }
 
 // State is one row of a listing.

@@ -1,0 +1,304 @@
+package placement
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// view returns the content under the read lock and what gives the lock back.
+func (t *Table) view() (*content, func()) {
+	t.mu.RLock()
+	return t.content.Load(), t.mu.RUnlock
+}
+
+func (c *content) instance(slot uint32) Instance {
+	inst := *c.instances.get(slot)
+	inst.Rows = c.rowsOf[slot]
+	return inst
+}
+
+// Instance returns an instance; one that is gone stays known while it has rows.
+func (t *Table) Instance(id wire.InstanceID) (Instance, bool) {
+	c, done := t.view()
+	defer done()
+	slot, ok := c.byID[id]
+	if !ok {
+		return Instance{}, false
+	}
+	return c.instance(slot), true
+}
+
+// Named returns the live instance that a registration of this name belongs to. Legacy ones have no incarnation.
+func (t *Table) Named(app wire.AppID, storeID string, native bool, incarnation [16]byte) (Instance, bool) {
+	c, done := t.view()
+	defer done()
+	slot, ok := c.byName[instanceName{app: app, storeID: storeID, native: native, incarnation: incarnation}]
+	if !ok {
+		return Instance{}, false
+	}
+	return c.instance(slot), true
+}
+
+// Instances returns the live instances of an app, oldest first.
+func (t *Table) Instances(app wire.AppID) []Instance {
+	c, done := t.view()
+	defer done()
+	e := c.dir.find(app)
+	if e == nil {
+		return nil
+	}
+	out := make([]Instance, 0, len(e.live))
+	for _, slot := range e.live {
+		out = append(out, c.instance(slot))
+	}
+	return out
+}
+
+// AllInstances returns the instances of all apps, oldest first, also those that are gone and still have rows.
+func (t *Table) AllInstances() []Instance {
+	c, done := t.view()
+	defer done()
+	out := make([]Instance, 0, len(c.byID))
+	for _, slot := range c.byID {
+		out = append(out, c.instance(slot))
+	}
+	slices.SortFunc(out, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
+	return out
+}
+
+// Candidates appends to dst what Choose needs to know of the live instances of an app, oldest first.
+func (t *Table) Candidates(app wire.AppID, dst []Candidate) []Candidate {
+	c, done := t.view()
+	defer done()
+	e := c.dir.find(app)
+	if e == nil {
+		return dst
+	}
+	for _, slot := range e.live {
+		inst := c.instances.get(slot)
+		dst = append(dst, Candidate{
+			ID: inst.ID, StoreID: inst.StoreID, Region: inst.Region, Capacity: inst.Capacity,
+			Rows: c.rowsOf[slot], Draining: inst.Draining,
+		})
+	}
+	return dst
+}
+
+// App returns an app: listed by an operator, or known because an instance registered it. One that is being deleted is
+// not returned.
+func (t *Table) App(id wire.AppID) (App, bool) {
+	c, done := t.view()
+	defer done()
+	e := c.dir.find(id)
+	if e == nil || e.deleting {
+		return App{}, false
+	}
+	return e.app(), true
+}
+
+// Apps returns all apps in the order of their ids.
+func (t *Table) Apps() []App {
+	return t.apps(func(e *tenant) bool { return !e.deleting })
+}
+
+// Deleting returns the apps that are being deleted and still have rows.
+func (t *Table) Deleting() []App {
+	return t.apps(func(e *tenant) bool { return e.deleting })
+}
+
+func (t *Table) apps(want func(*tenant) bool) []App {
+	c, done := t.view()
+	defer done()
+	var out []App
+	for _, e := range c.tenants.values() {
+		if e != nil && want(e) {
+			out = append(out, e.app())
+		}
+	}
+	slices.SortFunc(out, func(a, b App) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return out
+}
+
+// Login returns the login configuration of an app, a JSON object: the pinned one; or the union over its live
+// instances, where the younger instance wins a name that two of them have; or that of the last one that lived.
+// nil: none. A configuration that is not a JSON object counts as none.
+func (t *Table) Login(app wire.AppID) json.RawMessage {
+	c, done := t.view()
+	e := c.dir.find(app)
+	if e == nil || e.deleting {
+		done()
+		return nil
+	}
+	parts := make([]json.RawMessage, 0, len(e.live))
+	for _, slot := range e.live {
+		parts = append(parts, c.instances.get(slot).Login)
+	}
+	pinned, last := e.settings.PinnedLogin, e.lastLogin
+	done()
+	switch {
+	case len(pinned) > 0:
+		return pinned
+	case len(parts) == 0:
+		parts = append(parts, last)
+	}
+	return union(parts)
+}
+
+func union(parts []json.RawMessage) json.RawMessage {
+	all := map[string]json.RawMessage{}
+	for _, p := range parts {
+		var one map[string]json.RawMessage
+		if json.Unmarshal(p, &one) != nil {
+			continue
+		}
+		for name, conf := range one {
+			all[name] = conf
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	out, err := json.Marshal(all)
+	if err != nil {
+		return nil // the parts were JSON a moment ago
+	}
+	return out
+}
+
+// lowest is a heap whose top is the highest state kept so far.
+type lowest []State
+
+func (h lowest) Len() int           { return len(h) }
+func (h lowest) Less(i, j int) bool { return h[i].State > h[j].State }
+func (h lowest) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *lowest) Push(x any)        { *h = append(*h, x.(State)) }
+func (h *lowest) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
+}
+
+// States returns the first limit rows of an app in the order of their ids, from the one given on. It looks at every
+// row of the table without holding up writers: for listings, not for the data path.
+func (t *Table) States(app wire.AppID, from wire.StateID, limit int) []State {
+	c := t.content.Load()
+	e := c.dir.find(app)
+	if e == nil || limit <= 0 {
+		return nil
+	}
+	var kept lowest
+	c.scan(t, func(r stored) {
+		if r.app != e.slot || r.state < from || len(kept) == limit && r.state > kept[0].State {
+			return
+		}
+		heap.Push(&kept, State{State: r.state, Row: c.join(&r)})
+		if len(kept) > limit {
+			heap.Pop(&kept)
+		}
+	})
+	slices.SortFunc(kept, func(a, b State) int { return cmp.Compare(a.State, b.State) })
+	return kept
+}
+
+// StatesOf returns up to limit rows that name an instance, live or gone, in no order. Like States it looks at all rows.
+func (t *Table) StatesOf(id wire.InstanceID, limit int) []State {
+	c := t.content.Load()
+	var out []State
+	c.scan(t, func(r stored) {
+		if len(out) >= limit {
+			return
+		}
+		if row := c.join(&r); row.Instance == id {
+			out = append(out, State{State: r.state, Row: row})
+		}
+	})
+	return out
+}
+
+// scan calls f for every row, each shard as of one moment, under the read lock one shard at a time.
+func (c *content) scan(t *Table, f func(stored)) {
+	for i := range c.shards {
+		t.mu.RLock()
+		each(c.shards[i].block(), f)
+		t.mu.RUnlock()
+	}
+}
+
+// Sessions returns the open node sessions, oldest first.
+func (t *Table) Sessions() []Session {
+	c, done := t.view()
+	defer done()
+	return slices.Clone(c.sessions)
+}
+
+// Session returns an open node session.
+func (t *Table) Session(id wire.NodeSession) (Session, bool) {
+	c, done := t.view()
+	defer done()
+	if i := c.sessionIndex(id); i >= 0 {
+		return c.sessions[i], true
+	}
+	return Session{}, false
+}
+
+// Key returns a public key.
+func (t *Table) Key(kid string) (Key, bool) {
+	c, done := t.view()
+	defer done()
+	k, ok := c.keys[kid]
+	return k, ok
+}
+
+// Keys returns all public keys in the order of their ids.
+func (t *Table) Keys() []Key {
+	c, done := t.view()
+	defer done()
+	out := make([]Key, 0, len(c.keys))
+	for _, k := range c.keys {
+		out = append(out, k)
+	}
+	slices.SortFunc(out, func(a, b Key) int { return strings.Compare(a.ID, b.ID) })
+	return out
+}
+
+// MACKey returns the secret made with the table; zero before it is formed.
+func (t *Table) MACKey() [32]byte {
+	c, done := t.view()
+	defer done()
+	return c.macKey
+}
+
+// Generation returns the cluster generation; 0 before the table is formed.
+func (t *Table) Generation() uint32 {
+	c, done := t.view()
+	defer done()
+	return c.generation
+}
+
+// Incarnation returns the random name of the cluster; zero before the table is formed.
+func (t *Table) Incarnation() [16]byte {
+	c, done := t.view()
+	defer done()
+	return c.incarnation
+}
+
+// Stats counts what is in the table.
+type Stats struct {
+	Rows, Apps, Instances, Gone, Sessions, Keys int
+}
+
+// Stats returns the counts of one moment. Gone instances are those that still have rows.
+func (t *Table) Stats() Stats {
+	c, done := t.view()
+	defer done()
+	return Stats{
+		Rows: c.rows, Apps: c.dir.live, Instances: len(c.byName), Gone: len(c.byID) - len(c.byName),
+		Sessions: len(c.sessions), Keys: len(c.keys),
+	}
+}
