@@ -31,6 +31,8 @@ type Config struct {
 	PlainFrom []netip.Prefix
 	// UnknownRate limits first connections to states that the table does not know.
 	UnknownRate UnknownRate
+	// LiftLoopback takes UnknownRate from clients on loopback addresses (dev, bench).
+	LiftLoopback bool
 	// MaxTunnels bounds the tunnels, registered or not, of this node.
 	MaxTunnels int
 	// MaxLobbies bounds the lobbies remembered per app; the oldest are forgotten first.

@@ -27,6 +27,9 @@ func (r *Router) detached(a *attachment, err error) {
 		r.gone(r.ctx, h, a.gen)
 		return
 	}
+	if r.draining.Load() {
+		return // it is this node that goes: the rows wait for what comes after it
+	}
 	r.startGrace(h, a.gen)
 }
 

@@ -94,7 +94,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	}
 	r.rooms.init()
 	r.denied.max, r.ghosts.max = maxDenied, maxGhosts
-	r.buckets.init(cfg.UnknownRate)
+	r.buckets.init(cfg.UnknownRate, cfg.LiftLoopback)
 	r.creates.init()
 	r.lobbies.init(cfg.MaxLobbies)
 	r.ctx, r.stop = context.WithCancel(context.Background())
