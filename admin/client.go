@@ -49,20 +49,21 @@ type Failure struct {
 // Error answers the node's sentence.
 func (f *Failure) Error() string { return f.Message }
 
-func (c *Client) do(ctx context.Context, method, path string, query url.Values, body, into any) error {
+// send makes one request and answers the status with the body.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, body any) (int, []byte, error) {
 	u := c.base.JoinPath(path)
 	u.RawQuery = query.Encode()
 	var payload io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
 		if err != nil {
-			return fmt.Errorf("admin: encode request: %w", err)
+			return 0, nil, fmt.Errorf("admin: encode request: %w", err)
 		}
 		payload = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), payload)
 	if err != nil {
-		return fmt.Errorf("admin: %s %s: %w", method, path, err)
+		return 0, nil, fmt.Errorf("admin: %s %s: %w", method, path, err)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
@@ -76,19 +77,32 @@ func (c *Client) do(ctx context.Context, method, path string, query url.Values, 
 		if errors.As(err, &inner) {
 			err = inner.Err
 		}
-		return fmt.Errorf("no node answers at %s: %w (is `trunkline serve` or `trunkline dev` running? --admin names another address)", c.base, err)
+		return 0, nil, fmt.Errorf("no node answers at %s: %w (is `trunkline serve` or `trunkline dev` running? --admin names another address)", c.base, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("admin: read answer of %s: %w", c.base, err)
+		return 0, nil, fmt.Errorf("admin: read answer of %s: %w", c.base, err)
 	}
-	if resp.StatusCode/100 != 2 {
-		return failureOf(resp.StatusCode, answer)
-	}
-	if into == nil {
+	return resp.StatusCode, answer, nil
+}
+
+// do makes one request and reads what it answers into a value, unless that is
+// nil. An answer other than 2xx is a *Failure.
+func (c *Client) do(ctx context.Context, method, path string, query url.Values, body, into any) error {
+	status, answer, err := c.send(ctx, method, path, query, body)
+	switch {
+	case err != nil:
+		return err
+	case status/100 != 2:
+		return failureOf(status, answer)
+	case into == nil:
 		return nil
 	}
+	return c.decode(answer, into)
+}
+
+func (c *Client) decode(answer []byte, into any) error {
 	if err := json.Unmarshal(answer, into); err != nil {
 		return fmt.Errorf("admin: %s answers something else than a Trunkline node: %w", c.base, err)
 	}
@@ -117,14 +131,15 @@ func (c *Client) Status(ctx context.Context) (s Status, err error) {
 }
 
 // Ready asks for the readiness checks. A node that is not ready is no error.
-func (c *Client) Ready(ctx context.Context) (Readiness, error) {
-	var r Readiness
-	err := c.do(ctx, http.MethodGet, "/readyz", url.Values{"verbose": {""}}, nil, &r)
-	var failed *Failure
-	if errors.As(err, &failed) && failed.Status == http.StatusServiceUnavailable {
-		return r, nil
+func (c *Client) Ready(ctx context.Context) (r Readiness, err error) {
+	status, answer, err := c.send(ctx, http.MethodGet, "/readyz", url.Values{"verbose": {""}}, nil)
+	if err != nil {
+		return r, err
 	}
-	return r, err
+	if status != http.StatusOK && status != http.StatusServiceUnavailable {
+		return r, failureOf(status, answer)
+	}
+	return r, c.decode(answer, &r)
 }
 
 // Instances lists the backends of one app, or of all for "".
