@@ -91,8 +91,8 @@ func ParseConnect(b []byte) (Connect, error) {
 	if len(b) > MaxConnect {
 		return Connect{}, ErrTooBig
 	}
-	if !utf8.Valid(b) {
-		return Connect{}, fmt.Errorf("%w: not UTF-8", ErrFirst)
+	if !utf8.Valid(b) || tooDeep(b) {
+		return Connect{}, fmt.Errorf("%w: not UTF-8 or nested too deeply", ErrFirst)
 	}
 	var c Connect
 	if err := json.Unmarshal(b, &c); err != nil {

@@ -49,6 +49,7 @@
 // # What it refuses
 //
 // Lengths at or above 16 MiB, UVarints above 42 bits or of more than 8 bytes, strings that end outside their frame,
-// bytes after the last field, registrations that are bare text (builders of 2021) or not UTF-8, tokens above 8 KiB. No
-// function takes memory that its input has not already paid for. There are no goroutines.
+// bytes after the last field, registrations that are bare text (builders of 2021), tokens above 8 KiB, JSON that is not
+// UTF-8 or nested more than 32 deep. No function takes memory that its input has not already paid for. There are no
+// goroutines.
 package hathora

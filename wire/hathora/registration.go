@@ -33,13 +33,54 @@ type Registration struct {
 	AuthInfo    json.RawMessage `json:"authInfo,omitempty"`
 }
 
+// maxDepth is how deep JSON from a stranger may be nested. The decoder takes memory for each level.
+const maxDepth = 32
+
 // RegistrationScanner finds the end of a registration that arrives in pieces, looking at each byte once. The zero
 // value is ready.
 type RegistrationScanner struct {
-	pos      int
-	depth    int
-	inString bool
-	escaped  bool
+	pos   int
+	depth int
+	text  quoting
+}
+
+// quoting knows which bytes of JSON stand within a string.
+type quoting struct{ inString, escaped bool }
+
+// structural takes the next byte and says whether it may be a bracket.
+func (q *quoting) structural(c byte) bool {
+	switch {
+	case q.escaped:
+		q.escaped = false
+	case q.inString:
+		q.escaped = c == '\\'
+		q.inString = c != '"'
+	case c == '"':
+		q.inString = true
+	default:
+		return true
+	}
+	return false
+}
+
+// tooDeep says whether JSON is nested deeper than maxDepth.
+func tooDeep(text []byte) bool {
+	var q quoting
+	depth := 0
+	for _, c := range text {
+		if !q.structural(c) {
+			continue
+		}
+		switch c {
+		case '{', '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
 }
 
 // Scan looks at b, which begins with the registration and holds at least what b held at the call before. n is the size
@@ -52,18 +93,13 @@ func (s *RegistrationScanner) Scan(b []byte) (n int, err error) {
 		return 0, ErrNotRegistration
 	}
 	for ; s.pos < min(len(b), MaxRegistration); s.pos++ {
-		c := b[s.pos]
-		switch {
-		case s.escaped:
-			s.escaped = false
-		case s.inString:
-			s.escaped = c == '\\'
-			s.inString = c != '"'
-		case c == '"':
-			s.inString = true
-		case c == '{':
+		if !s.text.structural(b[s.pos]) {
+			continue
+		}
+		switch b[s.pos] {
+		case '{':
 			s.depth++
-		case c == '}':
+		case '}':
 			if s.depth--; s.depth == 0 {
 				return s.pos + 1, nil
 			}
@@ -88,6 +124,9 @@ func ParseRegistration(text []byte) (Registration, error) {
 	}
 	if !utf8.Valid(text) { // the decoder would make three bytes of each bad one
 		return Registration{}, fmt.Errorf("%w: not UTF-8", ErrRegistration)
+	}
+	if tooDeep(text) {
+		return Registration{}, fmt.Errorf("%w: nested too deeply", ErrRegistration)
 	}
 	var r Registration
 	if err := json.Unmarshal(text, &r); err != nil {

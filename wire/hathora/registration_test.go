@@ -75,8 +75,7 @@ func TestScannerTakesPieces(t *testing.T) {
 }
 
 func TestScannerRefuses(t *testing.T) {
-	var want error
-	for in, c := range map[string]error{
+	for in, want := range map[string]error{
 		"":               nil,
 		"{":              nil,
 		"s3cr3t":         ErrBareText,
@@ -94,7 +93,6 @@ func TestScannerRefuses(t *testing.T) {
 		"{" + strings.Repeat("{", 1<<20):                     ErrRegistrationTooBig,
 		`{"` + strings.Repeat("}", MaxRegistration) + `":1}`: ErrRegistrationTooBig,
 	} {
-		want = c
 		if n, err := ScanRegistration([]byte(in)); !errors.Is(err, want) || n != 0 {
 			t.Errorf("%.20q: %d, %v; want %v", in, n, err, want)
 		}
