@@ -119,13 +119,13 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 
 // secure tells TLS from plain by the first byte, and refuses plain from where it is not welcome.
 func (r *Router) secure(nc net.Conn, tlsConfig *tls.Config) (net.Conn, error) {
-	nc.SetReadDeadline(time.Now().Add(sniffTime))
-	first, err := firstByte(nc)
+	conn := pipe.NewConn(nc, pipe.Options{MaxPending: tunnelPending, Stall: r.cfg.TunnelStall})
+	conn.SetReadDeadline(time.Now().Add(sniffTime))
+	first, err := conn.PeekByte()
 	if err != nil {
-		r.refuseTunnel(nc, tunnel.ReasonTimeout)
+		r.refuseTunnel(conn, tunnel.ReasonTimeout)
 		return nil, err
 	}
-	conn := pipe.NewConn(nc, pipe.Options{MaxPending: tunnelPending, Stall: r.cfg.TunnelStall})
 	if first == tlsRecord && tlsConfig != nil {
 		tc := tls.Server(conn, tlsConfig)
 		if err := tc.HandshakeContext(r.ctx); err != nil { // within the read deadline above
