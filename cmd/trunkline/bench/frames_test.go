@@ -18,7 +18,7 @@ func TestFramesAgreeWithGobwas(t *testing.T) {
 			if client {
 				b = appendClientFrame(nil, ws.OpBinary, payload)
 			}
-			want, err := ws.ReadFrame(bytes.NewReader(b))
+			want, err := readFrame(bytes.NewReader(b))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func TestClientFramesAreWholeMessages(t *testing.T) {
 	c := newClientFrames(payload, 5)
 	r := bytes.NewReader(c.first(3))
 	for range 3 {
-		f, err := ws.ReadFrame(r)
+		f, err := readFrame(r)
 		if err != nil {
 			t.Fatal(err)
 		}

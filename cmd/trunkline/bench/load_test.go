@@ -124,9 +124,9 @@ func TestAnswersAreChecked(t *testing.T) {
 		}
 		defer nc.Close()
 		ws.Upgrade(nc)
-		ws.ReadFrame(nc)
+		readFrame(nc)
 		ws.WriteFrame(nc, ws.NewBinaryFrame([]byte("nope")))
-		ws.ReadFrame(nc)
+		readFrame(nc)
 	}()
 	e := &endpoint{address: ln.Addr().String(), host: "liar", path: "/", sources: newSources(ln.Addr().String()), max: 100}
 	conns := openTest(t, e, 1)
@@ -149,9 +149,9 @@ func TestCloseFrameIsNamed(t *testing.T) {
 		}
 		defer nc.Close()
 		ws.Upgrade(nc)
-		ws.ReadFrame(nc)
+		readFrame(nc)
 		ws.WriteFrame(nc, ws.NewCloseFrame(ws.NewCloseFrameBody(4002, "bad token")))
-		ws.ReadFrame(nc)
+		readFrame(nc)
 	}()
 	e := &endpoint{
 		address: ln.Addr().String(), host: "refuser", path: "/", sources: newSources(ln.Addr().String()), max: 100,

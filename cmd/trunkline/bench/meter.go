@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -31,15 +33,34 @@ type noMeter struct{}
 
 func (noMeter) read(context.Context) (usage, error) { return usage{}, nil }
 
-// processMeter reads /proc. The kernel scales user and system time so that their sum is the exact run time, rounded to
-// a tick of 10 ms.
+// processMeter reads /proc of a process and its children (the workers of nginx). The kernel scales user and system time
+// so that their sum is the exact run time, rounded to a tick of 10 ms.
 type processMeter struct{ pid int }
 
 // ticksPerSecond is USER_HZ, which is 100 on every Linux that Go runs on.
 const ticksPerSecond = 100
 
 func (m processMeter) read(context.Context) (usage, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.pid))
+	u, err := usageOf(m.pid)
+	if err != nil {
+		return u, err
+	}
+	for _, pid := range childrenOf(m.pid) {
+		of, err := usageOf(pid)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // it has just ended
+		}
+		if err != nil {
+			return u, err
+		}
+		u.CPU += of.CPU
+		u.RSS += of.RSS
+	}
+	return u, nil
+}
+
+func usageOf(pid int) (usage, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return usage{}, fmt.Errorf("read CPU time: %w", err)
 	}
@@ -47,12 +68,27 @@ func (m processMeter) read(context.Context) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", m.pid))
+	rollup, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return usage{}, fmt.Errorf("read memory: %w", err)
 	}
 	rss, err := rssOfRollup(rollup)
 	return usage{CPU: cpu, RSS: rss}, err
+}
+
+// childrenOf is empty where the kernel does not tell.
+func childrenOf(pid int) []int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(text)) {
+		if n, err := strconv.Atoi(f); err == nil {
+			pids = append(pids, n)
+		}
+	}
+	return pids
 }
 
 // cpuOfStat reads fields 14 and 15 of /proc/PID/stat. The name in field 2 may hold spaces and brackets.

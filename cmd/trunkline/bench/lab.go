@@ -1,0 +1,283 @@
+package bench
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/cmd/trunkline/child"
+)
+
+// startLimit is how long a child may take until it is ready.
+const startLimit = 20 * time.Second
+
+// maxMessage bounds what a connection of the generator takes; the size of a run's messages is added.
+const maxMessage = 64 << 10
+
+// lab starts the processes that a benchmark compares, in a temporary folder of its own.
+type lab struct {
+	group *child.Group
+	dir   string
+	count int
+}
+
+// floorReady is the line a floor prints.
+type floorReady struct {
+	Address     string `json:"address"`
+	Certificate []byte `json:"certificate,omitempty"` // DER
+}
+
+// contender is one server under test, with all that is needed to load it.
+type contender struct {
+	Name     string
+	endpoint endpoint
+	rooms    *rooms // nil: a server without rooms
+	meter    meter
+}
+
+// connect opens n connections and brings them to where messages flow.
+func (c *contender) connect(ctx context.Context, n, size int) ([]*conn, error) {
+	e := c.endpoint
+	e.max = maxMessage + size
+	if c.rooms != nil {
+		greeting, err := c.rooms.seats(ctx, n)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name, err)
+		}
+		e.greeting = greeting
+	}
+	conns, err := openAll(ctx, n, e.open)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.Name, err)
+	}
+	return conns, nil
+}
+
+func (l *lab) start(ctx context.Context, c child.Command) (*child.Process, error) {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	return l.group.Start(ctx, c)
+}
+
+// startFloor starts the direct server.
+func (l *lab) startFloor(ctx context.Context, hub, secure bool) (*contender, error) {
+	args := []string{"bench", "child-floor"}
+	if hub {
+		args = append(args, "--hub")
+	}
+	if secure {
+		args = append(args, "--tls")
+	}
+	p, err := l.start(ctx, child.Command{Name: "floor", Args: args, Ready: true})
+	if err != nil {
+		return nil, err
+	}
+	var ready floorReady
+	if err := json.Unmarshal([]byte(p.Line()), &ready); err != nil {
+		return nil, fmt.Errorf("start floor: %w", err)
+	}
+	name := "floor"
+	if hub {
+		name = "bare hub"
+	}
+	c := &contender{
+		Name: name, meter: processMeter{pid: p.PID()},
+		endpoint: endpoint{address: ready.Address, host: ready.Address, path: "/", sources: newSources(ready.Address)},
+	}
+	if secure {
+		cert, err := x509.ParseCertificate(ready.Certificate)
+		if err != nil {
+			return nil, fmt.Errorf("start floor: %w", err)
+		}
+		pool := x509.NewCertPool()
+		pool.AddCert(cert)
+		c.endpoint.tls = &tls.Config{RootCAs: pool, ServerName: "localhost"}
+	}
+	return c, nil
+}
+
+// server is a running coordinator.
+type server struct {
+	client string // host:port for plain and TLS clients
+	tunnel string
+	admin  string      // URL, may be empty
+	secure *tls.Config // nil: not known
+	meter  meter
+	pid    int // 0: not ours
+}
+
+// ports is what --ports-file holds.
+type ports struct {
+	Client []string `json:"client"`
+	Tunnel []string `json:"tunnel"`
+	Admin  []string `json:"admin"`
+	CAFile string   `json:"caFile"`
+}
+
+// startServer starts `trunkline dev` on ports of the kernel's choice.
+func (l *lab) startServer(ctx context.Context) (*server, error) {
+	l.count++
+	file := filepath.Join(l.dir, "ports-"+strconv.Itoa(l.count)+".json")
+	p, err := l.start(ctx, child.Command{
+		Name: "trunkline dev", Env: []string{"TMPDIR=" + l.dir},
+		Args: []string{
+			"dev", "--bind-addr", "127.0.0.1", "--client-addr", "127.0.0.1:0", "--tunnel-addr", "127.0.0.1:0",
+			"--tcp-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--ports-file", file, "--pprof", "--log-level", "warn",
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	bound, err := waitForPorts(ctx, file, p)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{client: bound.Client[0], tunnel: bound.Tunnel[0], pid: p.PID()}
+	m := childMeter{processMeter: processMeter{pid: p.PID()}}
+	if len(bound.Admin) > 0 {
+		s.admin = "http://" + bound.Admin[0]
+		admin := newAdminMeter(s.admin)
+		m.admin = &admin
+	}
+	s.meter = m
+	if bound.CAFile != "" {
+		if s.secure, err = trust(bound.CAFile, "localhost"); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func waitForPorts(ctx context.Context, file string, p *child.Process) (ports, error) {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	for {
+		text, err := os.ReadFile(file)
+		if err == nil {
+			var bound ports
+			if err := json.Unmarshal(text, &bound); err != nil {
+				return bound, fmt.Errorf("start trunkline dev: read the ports file: %w", err)
+			}
+			if len(bound.Client) == 0 || len(bound.Tunnel) == 0 {
+				return bound, errors.New("start trunkline dev: the ports file names no client or tunnel address")
+			}
+			return bound, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return ports{}, fmt.Errorf("start trunkline dev: %w", err)
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-p.Done():
+			return ports{}, fmt.Errorf("start trunkline dev: it ended; it said: %s", p.Tail())
+		case <-ctx.Done():
+			return ports{}, fmt.Errorf("start trunkline dev: %w; it said: %s", ctx.Err(), p.Tail())
+		}
+	}
+}
+
+// trust returns a configuration for a server of that name; an empty file means the system's authorities.
+func trust(file, name string) (*tls.Config, error) {
+	cfg := &tls.Config{ServerName: name}
+	if file == "" {
+		return cfg, nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("read the server's CA: %w", err)
+	}
+	cfg.RootCAs = x509.NewCertPool()
+	if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("read the server's CA: no certificate in %s", file)
+	}
+	return cfg, nil
+}
+
+// startBackend starts a backend process and returns the app it serves, which is its own.
+func (l *lab) startBackend(ctx context.Context, s *server, cfg backendConfig) (app string, err error) {
+	l.count++
+	id := strconv.Itoa(l.count)
+	if cfg.secret == "" {
+		cfg.secret = "trunkline-bench-" + id
+	}
+	args := []string{"bench", "child-backend", "--tunnel", s.tunnel, "--store-id", "bench-" + id}
+	if cfg.broadcast {
+		args = append(args, "--broadcast")
+	}
+	if cfg.native {
+		args = append(args, "--native")
+	}
+	_, err = l.start(ctx, child.Command{
+		Name: "backend", Args: args, Env: []string{secretVariable + "=" + cfg.secret}, Ready: true,
+	})
+	return appOf(cfg.secret), err
+}
+
+// secretVariable hands a backend its app secret: a command line is visible to every user of the machine.
+const secretVariable = "TRUNKLINE_BENCH_SECRET"
+
+func appOf(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
+// contender makes a server a contender for one of its apps.
+func (s *server) contender(name, app string, perRoom int, secure bool) (*contender, error) {
+	e := endpoint{address: s.client, host: s.client, path: "/connect/" + app, sources: newSources(s.client)}
+	if secure {
+		if s.secure == nil {
+			return nil, errors.New("the server's certificate is not known: it has no CA file")
+		}
+		e.tls = s.secure
+	}
+	return &contender{
+		Name: name, endpoint: e, meter: s.meter,
+		rooms: &rooms{endpoint: &e, app: app, perRoom: perRoom},
+	}, nil
+}
+
+// freePort finds a port for a program that cannot choose one itself and tell.
+func freePort() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	return port, err
+}
+
+// collect asks a server of ours for a garbage collection, so that memory in use can be told from memory not yet
+// given back.
+func (s *server) collect(ctx context.Context) error {
+	if s.admin == "" {
+		return errors.New("no admin port")
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.admin+"/debug/pprof/heap?gc=1", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: startLimit}
+	defer client.CloseIdleConnections()
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("collect garbage: HTTP %d", res.StatusCode)
+	}
+	return nil
+}
