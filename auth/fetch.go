@@ -27,6 +27,7 @@ const (
 // else the second time gains nothing.
 type fetcher struct {
 	allowed map[string]bool // host:port
+	timeout time.Duration   // for everything that one key set takes
 	strict  *http.Client
 	listed  *http.Client
 }
@@ -34,6 +35,7 @@ type fetcher struct {
 func newFetcher(allowHosts []string) *fetcher {
 	f := &fetcher{
 		allowed: make(map[string]bool, len(allowHosts)),
+		timeout: fetchTimeout,
 		strict:  newClient(refuseLocal),
 		listed:  newClient(nil),
 	}
@@ -137,7 +139,7 @@ func (f *fetcher) get(ctx context.Context, address string) ([]byte, error) {
 // keySet fetches the keys of an issuer, asking its discovery document where they
 // are if no address is given.
 func (f *fetcher) keySet(ctx context.Context, issuer, address string) (map[string]issuerKey, error) {
-	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	if address == "" {
 		raw, err := f.get(ctx, strings.TrimSuffix(issuer, "/")+"/.well-known/openid-configuration")

@@ -21,7 +21,8 @@ type placed struct {
 
 // memory is the backend without a file.
 type memory struct {
-	id [16]byte
+	id  [16]byte
+	max int
 
 	mu    sync.RWMutex
 	place uint64
@@ -30,8 +31,8 @@ type memory struct {
 	byID  map[string][][32]byte
 }
 
-func newMemory() *memory {
-	m := &memory{order: list.New(), byKey: make(map[key]*list.Element), byID: make(map[string][][32]byte)}
+func newMemory(max int) *memory {
+	m := &memory{max: max, order: list.New(), byKey: make(map[key]*list.Element), byID: make(map[string][][32]byte)}
 	_, _ = rand.Read(m.id[:]) // crypto/rand never fails: it ends the process instead
 	return m
 }
@@ -53,7 +54,7 @@ func (m *memory) write(records []record) (changed int, err error) {
 			p.record, p.place = *r, m.place
 			m.order.MoveToBack(e)
 		} else {
-			if len(m.byKey) >= maxMemory {
+			if len(m.byKey) >= m.max {
 				m.remove(m.order.Front())
 			}
 			m.place++

@@ -121,7 +121,7 @@ func Open(path string, cfg Config) (*Store, error) {
 	}
 	s := &Store{cfg: cfg, wake: make(chan struct{}, 1), queued: newQueue(), writing: newQueue()}
 	if path == "" {
-		s.back = newMemory()
+		s.back = newMemory(maxMemory)
 		return s, nil
 	}
 	back, err := openBolt(path)
