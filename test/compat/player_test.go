@@ -8,11 +8,12 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/test/compat/legacybackend"
 	"github.com/trunkline-edge/trunkline/test/compat/legacyclient"
 )
@@ -26,13 +27,37 @@ func newApp() app {
 	return app{secret: secret, id: hex.EncodeToString(sum[:])}
 }
 
-// backend starts a backend on the published server SDK and waits until its register() has resolved.
+// backend starts a backend on the published server SDK and waits until the coordinator has it: that its register() has
+// resolved says only that it reached a port.
 func (a app) backend(t *testing.T, n *node, store string, env ...string) *program {
 	t.Helper()
 	base := []string{"COORDINATOR_HOST=" + n.host, "APP_SECRET=" + a.secret, "STORE_ID=" + store}
 	p := startNode(t, store, "backend.mjs", append(base, env...)...)
 	p.await(t, "register() to resolve", is("registered"))
+	a.awaitInstance(t, n, store)
 	return p
+}
+
+// awaitInstance asks the operators' port until an instance of that name, any for "", is connected.
+func (a app) awaitInstance(t *testing.T, n *node, store string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		instances, err := n.operator(t).Instances(ctx, a.id)
+		if slices.ContainsFunc(instances, func(i admin.Instance) bool {
+			return i.Connected && (store == "" || i.StoreID == store)
+		}) {
+			return
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			t.Fatalf("no instance %q is connected (%v); there are: %+v", store, err, instances)
+		}
+	}
 }
 
 // registration is what server-sdk 0.5.1 writes first.
@@ -49,7 +74,15 @@ func (a app) registration(t *testing.T, store string) []byte {
 	return first
 }
 
-// raw starts a backend in this process that shows every frame.
+// attached starts a backend in this process as store-1 and waits until the coordinator has it.
+func (a app) attached(t *testing.T, n *node, on func(*legacybackend.Backend, legacybackend.Frame)) *legacybackend.Backend {
+	t.Helper()
+	b := a.raw(t, n, a.registration(t, "store-1"), on)
+	a.awaitInstance(t, n, "store-1")
+	return b
+}
+
+// raw starts a backend in this process that shows every frame. It may be refused.
 func (a app) raw(t *testing.T, n *node, first []byte, on func(*legacybackend.Backend, legacybackend.Frame)) *legacybackend.Backend {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -90,30 +123,14 @@ func claims(t *testing.T, token string) map[string]any {
 	return all
 }
 
-// create makes a state. A backend's register() resolves before the coordinator has read it, so "no instance" is asked
-// again.
+// create makes a state.
 func (a app) create(t *testing.T, n *node, token string, data []byte) (state string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	header := http.Header{"Authorization": {token}, "Content-Type": {"application/octet-stream"}}
-	for {
-		answer, err := n.api().Call(ctx, http.MethodPost, "/"+a.id+"/create", header, data)
-		if err != nil {
-			t.Fatalf("create: %v", err)
-		}
-		if answer.Status == http.StatusServiceUnavailable {
-			<-again.C
-			continue
-		}
-		var out struct{ StateID string }
-		if err := json.Unmarshal(answer.Body, &out); err != nil || answer.Status != http.StatusOK || out.StateID == "" {
-			t.Fatalf("create: status %d: %s", answer.Status, answer.Body)
-		}
-		return out.StateID
+	state, err := n.api().Create(t.Context(), a.id, token, data)
+	if err != nil || state == "" {
+		t.Fatalf("create %q: %v", state, err)
 	}
+	return state
 }
 
 // conn is what both kinds of old connections can do.

@@ -39,6 +39,7 @@ func TestRegistrationsOfEveryYear(t *testing.T) {
 			a := newApp()
 			first := strings.NewReplacer("SECRET", a.secret, "APPID", a.id).Replace(form)
 			b := a.raw(t, n, []byte(first), echo)
+			a.awaitInstance(t, n, "")
 			token, user := a.login(t, n)
 			state := a.create(t, n, token, []byte("data"))
 			p := a.joinAs(t, n, state, token, user)
@@ -122,6 +123,7 @@ func TestRegistrationHasNoEndMark(t *testing.T) {
 // works creates a state and talks to it.
 func (a app) works(t *testing.T, n *node, b *legacybackend.Backend) {
 	t.Helper()
+	a.awaitInstance(t, n, "")
 	token, user := a.login(t, n)
 	state := a.create(t, n, token, nil)
 	p := a.joinAs(t, n, state, token, user)
@@ -138,7 +140,7 @@ func (a app) works(t *testing.T, n *node, b *legacybackend.Backend) {
 func TestPingsAreNotAnswered(t *testing.T) {
 	t.Parallel()
 	n, a := startDev(t), newApp()
-	b := a.raw(t, n, a.registration(t, "store-1"), echo)
+	b := a.attached(t, n, echo)
 	for range 5 {
 		if err := b.Ping(); err != nil {
 			t.Fatal(err)
@@ -157,7 +159,7 @@ func TestOrderInEveryRoom(t *testing.T) {
 	t.Parallel()
 	const roomsCount, messages = 40, 50
 	n, a := startDev(t), newApp()
-	b := a.raw(t, n, a.registration(t, "store-1"), nil)
+	b := a.attached(t, n, nil)
 	token, user := a.login(t, n)
 	a.create(t, n, token, nil)
 
@@ -203,12 +205,9 @@ func TestOrderInEveryRoom(t *testing.T) {
 
 // talk creates a room, joins it, says some numbers and leaves.
 func (a app) talk(ctx context.Context, n *node, token string, messages int) (uint64, error) {
-	var state string
-	for state == "" {
-		var err error
-		if state, err = n.api().Create(ctx, a.id, token, []byte("init")); err != nil {
-			return 0, err
-		}
+	state, err := n.api().Create(ctx, a.id, token, []byte("init"))
+	if err != nil {
+		return 0, err
 	}
 	id, err := legacyclient.ParseState(state)
 	if err != nil {
@@ -236,7 +235,7 @@ func (a app) talk(ctx context.Context, n *node, token string, messages int) (uin
 func TestUsersAfterAReconnect(t *testing.T) {
 	t.Parallel()
 	n, a := startDev(t, "--legacy-grace", "20s"), newApp()
-	b := a.raw(t, n, a.registration(t, "store-1"), echo)
+	b := a.attached(t, n, echo)
 	token, _ := a.login(t, n)
 	state := a.create(t, n, token, nil)
 	stays, leaves := a.join(t, n, state), a.join(t, n, state)
@@ -252,7 +251,7 @@ func TestUsersAfterAReconnect(t *testing.T) {
 	b.Close()
 	leaves.conn.(*legacyclient.WebSocket).Leave(1000)
 
-	b = a.raw(t, n, a.registration(t, "store-1"), echo)
+	b = a.attached(t, n, echo)
 	for kind, p := range map[byte]*player{legacybackend.Subscribe: stays, legacybackend.Unsubscribe: leaves} {
 		if _, _, err := b.Await(ctx, 0, func(f legacybackend.Frame) bool {
 			return f.Type == kind && f.User == p.user

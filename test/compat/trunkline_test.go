@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/test/compat/legacyclient"
 )
 
@@ -195,6 +196,16 @@ func (n *node) tcp() string    { return n.host + ":7148" }
 
 func (n *node) api() legacyclient.API {
 	return legacyclient.API{Base: n.http(), HTTP: &http.Client{Timeout: patience}}
+}
+
+// operator speaks to the operators' port.
+func (n *node) operator(t *testing.T) *admin.Client {
+	t.Helper()
+	c, err := admin.NewClient("http://"+n.host+":7180", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func (n *node) ws() legacyclient.Dialer { return legacyclient.Dialer{Base: "ws://" + n.host + ":8080"} }
