@@ -318,6 +318,14 @@ func (c *Conn) PeekByte() (byte, error) {
 	return b[0], nil
 }
 
+// KeepAlive lets the kernel ask a silent peer whether it is there: after every, then every that, count times without an
+// answer. It does nothing on a connection that is not TCP.
+func (c *Conn) KeepAlive(every time.Duration, count int) {
+	if tc, ok := c.Conn.(*net.TCPConn); ok {
+		_ = tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: every, Interval: every, Count: count})
+	}
+}
+
 // AllowPending raises MaxPending to n bytes, once it is known how large the peer's messages may be. It never lowers it.
 func (c *Conn) AllowPending(n int) {
 	c.mu.Lock()

@@ -98,6 +98,7 @@ func (v *visit) joinABC(ctx context.Context, s *session) {
 		switch {
 		case !ok:
 		case f.Revision == 'A':
+			s.rd.Discard(s.unread)
 			s.in.max = s.max
 			v.joinA(ctx, s, who)
 		case f.Create:
@@ -137,8 +138,7 @@ func (v *visit) greet(s *session, f func(frame)) {
 		}
 		if n == 0 {
 			if _, err := s.rd.Fill(need); err != nil {
-				v.fail("silent")
-				v.refuse(s, wire.CodePolicy, "No first message in time")
+				v.silent(s)
 				return
 			}
 			continue
@@ -223,6 +223,12 @@ func (v *visit) refuse(s *session, code wire.Code, reason string) {
 	v.settled()
 	v.kept = true
 	s.hangUp()
+}
+
+// silent is for a client that has not said in time who it is.
+func (v *visit) silent(s *session) {
+	s.end(wire.CodePolicy, "No first message in time", "silent")
+	v.refuse(s, wire.CodePolicy, "")
 }
 
 // join seats the session and lets its reader go.

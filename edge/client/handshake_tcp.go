@@ -86,8 +86,7 @@ func (v *visit) joinNative(ctx context.Context, s *session) {
 	for need := wire.HelloSize + 4; ; need++ {
 		b, err := s.rd.Fill(need)
 		if err != nil {
-			v.fail("silent")
-			v.refuse(s, wire.CodePolicy, "No Connect frame in time")
+			v.silent(s)
 			return
 		}
 		if n := v.connect(ctx, s, b, false); n > 0 {

@@ -247,7 +247,7 @@ func (s *session) hangUp() {
 			s.rd.Discard(len(b))
 		}
 	}
-	s.srv.count.closed.add(s.reason())
+	why := s.reason()
 	_ = s.pc.Close()
 	s.rd.Discard(len(s.rd.Buffered()))
 	s.in.release()
@@ -258,6 +258,7 @@ func (s *session) hangUp() {
 		s.native.release()
 	}
 	if s.seat != nil {
+		s.srv.count.closed.add(why)
 		s.srv.limits.leaveApp(s.app)
 		s.srv.count.sessions[s.proto].Add(-1)
 	}
