@@ -21,6 +21,7 @@ type grammar struct {
 	Instances instancesCommand `cmd:"" help:"List backends." group:"A running node:"`
 	States    statesCommand    `cmd:"" help:"List states." group:"A running node:"`
 	Where     whereCommand     `cmd:"" help:"Say which backend has a state." group:"A running node:"`
+	Connect   connectCommand   `cmd:"" help:"Connect to a state as a client: lines typed are sent, messages received are printed." group:"A running node:"`
 	Token     tokenCommand     `cmd:"" help:"Mint a token to test with." group:"A running node:"`
 
 	Bench      benchCommand      `cmd:"" passthrough:"" help:"Measure a node beside a floor." group:"Tools:"`

@@ -1,17 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"slices"
-	"strings"
 
 	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/auth"
@@ -191,26 +191,19 @@ func (v operatorsView) instance(in placement.Instance) admin.Instance {
 // States lists one page of rows, in the order of app and id.
 func (v operatorsView) States(_ context.Context, q admin.StatesQuery) ([]admin.State, error) {
 	table := v.table.Table()
-	var apps []wire.AppID
-	if q.App != nil {
-		apps = []wire.AppID{*q.App}
-	} else {
-		for _, a := range table.Apps() {
-			apps = append(apps, a.ID)
-		}
-	}
 	var out []admin.State
-	for _, app := range apps {
-		after, all := wire.StateID(0), true
+	for _, app := range v.appsWithStates(q.App) {
+		from := wire.StateID(0)
 		if q.After != nil {
-			switch order := strings.Compare(app.String(), q.After.App.String()); {
-			case order < 0:
+			order := bytes.Compare(app[:], q.After.App[:])
+			if order < 0 || order == 0 && q.After.State == math.MaxUint64 {
 				continue
-			case order == 0:
-				after, all = q.After.State, false
+			}
+			if order == 0 {
+				from = q.After.State + 1
 			}
 		}
-		for _, st := range table.States(app, after, all, q.Limit-len(out)) {
+		for _, st := range table.States(app, from, q.Limit-len(out)) {
 			out = append(out, v.state(app, st.State, st.Row))
 		}
 		if len(out) >= q.Limit {
@@ -218,6 +211,21 @@ func (v operatorsView) States(_ context.Context, q admin.StatesQuery) ([]admin.S
 		}
 	}
 	return out, nil
+}
+
+// appsWithStates answers the given app, or all that have states in the order of
+// their ids.
+func (v operatorsView) appsWithStates(only *wire.AppID) []wire.AppID {
+	if only != nil {
+		return []wire.AppID{*only}
+	}
+	var out []wire.AppID
+	for _, a := range v.table.Table().Apps() {
+		if a.States > 0 {
+			out = append(out, a.ID)
+		}
+	}
+	return out
 }
 
 func (v operatorsView) state(app wire.AppID, id wire.StateID, row placement.Row) admin.State {
@@ -242,16 +250,8 @@ func (v operatorsView) state(app wire.AppID, id wire.StateID, row placement.Row)
 // Where finds a state in one app, or in all.
 func (v operatorsView) Where(_ context.Context, app *wire.AppID, id wire.StateID) ([]admin.Where, error) {
 	table := v.table.Table()
-	var apps []wire.AppID
-	if app != nil {
-		apps = []wire.AppID{*app}
-	} else {
-		for _, a := range table.Apps() {
-			apps = append(apps, a.ID)
-		}
-	}
 	var out []admin.Where
-	for _, a := range apps {
+	for _, a := range v.appsWithStates(app) {
 		row, ok := table.Lookup(a, id)
 		if !ok {
 			continue
@@ -264,152 +264,4 @@ func (v operatorsView) Where(_ context.Context, app *wire.AppID, id wire.StateID
 		out = append(out, found)
 	}
 	return out, nil
-}
-
-// MintTest mints a token for a developer: of the given user, or of a new
-// anonymous one.
-func (v operatorsView) MintTest(ctx context.Context, app wire.AppID, t admin.TestToken) (admin.Token, error) {
-	if !(appRules{v.node}).Allowed(app) {
-		return admin.Token{}, fmt.Errorf("app %s: make it with `trunkline apps create`: %w", app, admin.ErrNotFound)
-	}
-	id := auth.Identity{Type: auth.TypeNickname, ID: t.User, Name: or(t.Name, t.User)}
-	if t.User == "" {
-		var err error
-		if id, err = v.people.Login(ctx, auth.LoginRequest{Method: auth.TypeAnonymous}); err != nil {
-			return admin.Token{}, err
-		}
-	}
-	text, err := v.tokens.Mint(app.String(), id)
-	if err != nil {
-		return admin.Token{}, fmt.Errorf("%w: %w", err, admin.ErrRefused)
-	}
-	got, err := v.tokens.Verify([]byte(text))
-	if err != nil {
-		return admin.Token{}, fmt.Errorf("check the token just made: %w", err)
-	}
-	return admin.Token{Token: text, AppID: app.String(), User: id.ID, Expires: got.Expires}, nil
-}
-
-// Apps lists the apps in the order of their ids.
-func (v operatorsView) Apps(context.Context) ([]admin.App, error) {
-	var out []admin.App
-	for _, a := range v.table.Table().Apps() {
-		out = append(out, appOf(a))
-	}
-	return out, nil
-}
-
-// App answers one app.
-func (v operatorsView) App(_ context.Context, id wire.AppID) (admin.App, error) {
-	a, ok := v.table.Table().App(id)
-	if !ok {
-		return admin.App{}, noApp(id, placement.ErrNoApp)
-	}
-	return appOf(a), nil
-}
-
-func appOf(a placement.App) admin.App {
-	out := admin.App{ID: a.ID.String(), Listed: a.Listed, Secrets: []string{}, Settings: admin.Settings{
-		MaxStates: int(a.Settings.MaxStates), MaxMessage: int(a.Settings.MaxMessage), Greeting: a.Settings.Greeting,
-		PinnedLogin: a.Settings.PinnedLogin,
-	}}
-	for _, hash := range a.Secrets {
-		out.Secrets = append(out.Secrets, hex.EncodeToString(hash[:]))
-	}
-	return out
-}
-
-// noApp turns the table's errors into those of the operators' port.
-func noApp(id wire.AppID, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, placement.ErrNoApp):
-		return fmt.Errorf("app %s: `trunkline apps list` shows those that this node knows: %w", id, admin.ErrNotFound)
-	case errors.Is(err, placement.ErrAppExists):
-		return fmt.Errorf("app %s: %w (change it with `trunkline apps set`, give it another secret with `trunkline apps secret add`)", id, admin.ErrExists)
-	case errors.Is(err, placement.ErrFull):
-		return fmt.Errorf("app %s: %w: %w", id, err, admin.ErrRefused)
-	}
-	return err
-}
-
-// CreateApp makes the app whose id is the secret's hash.
-func (v operatorsView) CreateApp(ctx context.Context, secret admin.Secret, s admin.Settings) (admin.App, error) {
-	id := wire.AppIDOf(string(secret))
-	login, err := pinned(s.PinnedLogin)
-	if err != nil {
-		return admin.App{}, err
-	}
-	err = v.table.PutApp(ctx, id, id, placement.AppSettings{
-		MaxStates: uint64(s.MaxStates), MaxMessage: uint32(s.MaxMessage), Greeting: s.Greeting, PinnedLogin: login,
-	})
-	if err != nil {
-		return admin.App{}, noApp(id, err)
-	}
-	return v.App(ctx, id)
-}
-
-// pinned checks a login configuration; null and nothing are none.
-func pinned(raw json.RawMessage) (json.RawMessage, error) {
-	if len(raw) == 0 || string(raw) == "null" {
-		return nil, nil
-	}
-	if len(raw) > placement.MaxLogin {
-		return nil, fmt.Errorf("a login configuration has at most %d bytes: %w", placement.MaxLogin, admin.ErrRefused)
-	}
-	if _, err := auth.ParseLogin(raw); err != nil {
-		return nil, fmt.Errorf("the login configuration: %w: %w", err, admin.ErrRefused)
-	}
-	return raw, nil
-}
-
-// SetApp changes settings.
-func (v operatorsView) SetApp(ctx context.Context, id wire.AppID, change admin.SettingsChange) (admin.App, error) {
-	login, err := pinned(change.PinnedLogin)
-	if err != nil {
-		return admin.App{}, err
-	}
-	err = v.table.SetApp(ctx, id, func(s *placement.AppSettings) {
-		if change.MaxStates != nil {
-			s.MaxStates = uint64(*change.MaxStates)
-		}
-		if change.MaxMessage != nil {
-			s.MaxMessage = uint32(*change.MaxMessage)
-		}
-		if change.Greeting != nil {
-			s.Greeting = *change.Greeting
-		}
-		if change.PinnedLogin != nil {
-			s.PinnedLogin = login
-		}
-	})
-	if err != nil {
-		return admin.App{}, noApp(id, err)
-	}
-	return v.App(ctx, id)
-}
-
-// AddSecret adds a secret to an app.
-func (v operatorsView) AddSecret(ctx context.Context, id wire.AppID, secret admin.Secret) error {
-	return noApp(id, v.table.AddSecret(ctx, id, wire.AppIDOf(string(secret))))
-}
-
-// RemoveSecret takes a secret away.
-func (v operatorsView) RemoveSecret(ctx context.Context, id, fingerprint wire.AppID) error {
-	a, ok := v.table.Table().App(id)
-	switch {
-	case !ok:
-		return noApp(id, placement.ErrNoApp)
-	case !slices.Contains(a.Secrets, [32]byte(fingerprint)):
-		return fmt.Errorf("app %s has no secret %s: %w", id, fingerprint, admin.ErrNotFound)
-	case len(a.Secrets) == 1:
-		return fmt.Errorf("this is the last secret of the app: add another first, or delete the app: %w", admin.ErrRefused)
-	}
-	return noApp(id, v.table.RemoveSecret(ctx, id, fingerprint))
-}
-
-// DeleteApp forgets an app.
-func (v operatorsView) DeleteApp(ctx context.Context, id wire.AppID) error {
-	return noApp(id, v.table.DeleteApp(ctx, id))
 }

@@ -1,0 +1,207 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/trunkline-edge/trunkline/admin"
+	"github.com/trunkline-edge/trunkline/sdk"
+)
+
+type connectCommand struct {
+	remote
+	State     string `arg:"" help:"The state's id, base 36. One that nobody has yet is placed by connecting."`
+	App       string `help:"App of the state; its first digits will do." placeholder:"APP" default:"dev"`
+	URL       string `name:"url" help:"Where to connect: ws://HOST:PORT, wss://, tcp:// or tls://. Default: what the node at --admin says." placeholder:"URL"`
+	CA        string `name:"ca" help:"Certificates in PEM to trust besides the system's. Default: the throw-away one of dev." placeholder:"FILE"`
+	TokenFile string `help:"File (mode 0600) with a token; TRUNKLINE_TOKEN holds it otherwise. Default: the node at --admin mints one." placeholder:"FILE"`
+	User      string `help:"Id of the user that the minted token is for." placeholder:"ID"`
+	Wait      span   `help:"How long to wait for answers when the input ends." placeholder:"TIME" default:"1s"`
+}
+
+// maxLine bounds one line of the terminal.
+const maxLine = 1 << 20
+
+// Run is a client until the input, the coordinator or a signal ends it.
+func (c *connectCommand) Run(ctx context.Context, w *world) error {
+	ctx, cancel := w.untilSignal(ctx)
+	defer cancel()
+	cfg, err := c.configure(ctx, w)
+	if err != nil {
+		return err
+	}
+	connected := make(chan struct{}, 1)
+	cfg.OnMessage = func(data []byte) { _, _ = fmt.Fprintln(w.stdout, printable(data)) }
+	cfg.OnConnected = func(at sdk.Connected) {
+		_, _ = fmt.Fprintf(w.stderr, "connected to %s at %s\n", c.State, at.Addr)
+		select {
+		case connected <- struct{}{}:
+		default:
+		}
+	}
+	cfg.OnGap = func(g sdk.Gap) { _, _ = fmt.Fprintf(w.stderr, "messages may be missing: %s\n", gapWords(g)) }
+	cfg.OnDisconnected = func(err error) { _, _ = fmt.Fprintf(w.stderr, "disconnected: %v\n", err) }
+	client, err := sdk.NewClient(cfg)
+	if err != nil {
+		return misuse{err}
+	}
+	typed := make(chan error, 1)
+	go func() {
+		select {
+		case <-connected:
+			typed <- sendLines(client, w.stdin)
+		case <-ctx.Done():
+			typed <- nil
+		}
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- client.Run(ctx) }()
+	select {
+	case err := <-ended:
+		return c.explain(ctx, err)
+	case err := <-typed:
+		if err != nil {
+			return err
+		}
+	}
+	timer := time.NewTimer(c.Wait.Duration())
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		cancel()
+		return c.explain(ctx, <-ended)
+	case err := <-ended:
+		return c.explain(ctx, err)
+	}
+}
+
+// explain turns the client's end into what the command answers.
+func (c *connectCommand) explain(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return fmt.Errorf("connect %s: %w", c.State, err)
+}
+
+// configure finds out where to connect, with what token and trusting whom.
+func (c *connectCommand) configure(ctx context.Context, w *world) (sdk.ClientConfig, error) {
+	cfg := sdk.ClientConfig{State: c.State}
+	client, err := c.client()
+	if err != nil {
+		return cfg, err
+	}
+	if cfg.App, err = findApp(ctx, client, c.App); err != nil {
+		return cfg, err
+	}
+	address, ca := c.URL, c.CA
+	if address == "" {
+		st, err := client.Status(ctx)
+		if err != nil {
+			return cfg, err
+		}
+		if address, err = clientURL(st, c.Admin); err != nil {
+			return cfg, err
+		}
+		ca = or(ca, st.CAFile)
+	}
+	cfg.Addrs = []string{address}
+	if ca != "" {
+		var pool *x509.CertPool
+		if pool, err = certPool("--ca", ca); err != nil {
+			return cfg, err
+		}
+		cfg.RootCAs = pool
+	}
+	if token, ok := w.env(envPrefix + "TOKEN"); ok {
+		cfg.Token = token
+	}
+	if c.TokenFile != "" {
+		token, err := readSecret("--token-file", c.TokenFile)
+		if err != nil {
+			return cfg, err
+		}
+		cfg.Token = string(token)
+	}
+	if cfg.Token == "" {
+		cfg.TokenSource = func(ctx context.Context) (string, error) {
+			t, err := client.MintToken(ctx, cfg.App, admin.TestToken{User: c.User})
+			return t.Token, err
+		}
+	}
+	return cfg, nil
+}
+
+// clientURL answers where a node's clients connect, seen from where its
+// operators' port is reached.
+func clientURL(st admin.Status, adminURL string) (string, error) {
+	if len(st.Addresses["client"]) == 0 {
+		return "", fmt.Errorf("the node does not say where its clients connect: give --url")
+	}
+	host, port, err := net.SplitHostPort(st.Addresses["client"][0])
+	if err != nil {
+		return "", fmt.Errorf("the node's client address: %w", err)
+	}
+	if addr, err := netip.ParseAddr(host); err == nil && addr.IsUnspecified() {
+		u, err := url.Parse(adminURL)
+		if err != nil {
+			return "", fmt.Errorf("--admin: %w", err)
+		}
+		host = u.Hostname()
+	}
+	scheme := "ws"
+	if st.TLS == "on" {
+		scheme = "wss"
+	}
+	return scheme + "://" + net.JoinHostPort(host, port), nil
+}
+
+// sendLines sends each line of in as one message, without its end.
+func sendLines(client *sdk.Client, in io.Reader) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(make([]byte, 0, 4<<10), maxLine)
+	for lines.Scan() {
+		if err := client.Send(lines.Bytes()); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("read the input: %w", err)
+	}
+	return nil
+}
+
+// printable answers a message as text, or quoted when it is none, so that no
+// message can steer the terminal.
+func printable(data []byte) string {
+	if !utf8.Valid(data) {
+		return strconv.Quote(string(data))
+	}
+	for _, r := range string(data) {
+		if !unicode.IsPrint(r) && r != '\t' {
+			return strconv.Quote(string(data))
+		}
+	}
+	return string(data)
+}
+
+func gapWords(g sdk.Gap) string {
+	text := "the state may have gone on without us"
+	if g.From > 0 {
+		text = fmt.Sprintf("numbers %d to %d", g.From, g.To)
+	}
+	if g.Lost > 0 {
+		text += fmt.Sprintf(", and %d of ours may not have arrived", g.Lost)
+	}
+	return text
+}
