@@ -128,13 +128,6 @@ func (p *process) awaitLine(ctx context.Context, from int, match func(string) bo
 	}
 }
 
-// position is where the next line will stand.
-func (p *process) position() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.lines)
-}
-
 func (p *process) tail() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

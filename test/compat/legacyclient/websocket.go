@@ -181,7 +181,7 @@ func (w *WebSocket) readAll(r io.Reader) *Closed {
 	var message []byte
 	var kind ws.OpCode
 	for {
-		f, err := ws.ReadFrame(r)
+		f, err := readFrame(r)
 		if err != nil {
 			return &Closed{Err: err}
 		}
@@ -204,6 +204,22 @@ func (w *WebSocket) readAll(r io.Reader) *Closed {
 			}
 		}
 	}
+}
+
+// maxPayload is the most that a test lets a server send in one frame.
+const maxPayload = 64 << 20
+
+func readFrame(r io.Reader) (ws.Frame, error) {
+	h, err := ws.ReadHeader(r)
+	if err != nil {
+		return ws.Frame{}, err
+	}
+	if h.Length > maxPayload || h.Masked {
+		return ws.Frame{}, fmt.Errorf("a frame that no server may send: %+v", h)
+	}
+	f := ws.Frame{Header: h, Payload: make([]byte, h.Length)}
+	_, err = io.ReadFull(r, f.Payload)
+	return f, err
 }
 
 // ParseState reads a state id the way the published clients did: base 36, any case, leading zeros allowed.
