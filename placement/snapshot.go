@@ -50,7 +50,7 @@ type Snapshot struct {
 	tenants   []frozenTenant // by slot, id zero where there is none
 	instances []*Instance    // by slot
 	taints    []*string      // by slot
-	blocks    [shardCount][]uint64
+	blocks    [shardCount]*block
 	rows      int
 }
 
@@ -86,7 +86,7 @@ func (t *Table) Snapshot() *Snapshot {
 		s.tenants = append(s.tenants, f)
 	}
 	for i := range c.shards {
-		s.blocks[i] = c.shards[i].block()
+		s.blocks[i] = c.shards[i].block.Load()
 		c.shards[i].shared = true
 	}
 	return s
@@ -237,26 +237,26 @@ func (s *Snapshot) writeTaints(o *sectionWriter) []uint32 {
 //	u32 app | u64 state | u64 epoch | u32 instance | u8 flags | u32 taint, 0 none, else place + 1
 func (s *Snapshot) writeRows(o *sectionWriter, apps, instances, taints []uint32) {
 	var rows []stored
-	for _, words := range s.blocks {
+	for _, b := range s.blocks {
 		rows = rows[:0]
-		each(words, func(r stored) { rows = append(rows, r) })
+		b.each(func(r stored) { rows = append(rows, r) })
 		if len(rows) == 0 {
 			continue
 		}
 		slices.SortFunc(rows, func(a, b stored) int {
 			return cmp.Or(cmp.Compare(apps[a.app], apps[b.app]), cmp.Compare(a.state, b.state))
 		})
-		b := o.buffer()
+		out := o.buffer()
 		for _, r := range rows {
-			b = appendU64(appendU64(appendU32(b, apps[r.app]), r.state), r.epoch)
-			b = append(appendU32(b, instances[r.instance]), byte(r.flags))
+			out = appendU64(appendU64(appendU32(out, apps[r.app]), r.state), r.epoch)
+			out = append(appendU32(out, instances[r.instance]), byte(r.flags))
 			var taint uint32
 			if r.taint != 0 {
 				taint = taints[r.taint] + 1
 			}
-			b = appendU32(b, taint)
+			out = appendU32(out, taint)
 		}
-		o.section(sectionRows, b)
+		o.section(sectionRows, out)
 	}
 }
 

@@ -225,7 +225,7 @@ func (t *Table) StatesOf(id wire.InstanceID, limit int) []State {
 func (c *content) scan(t *Table, f func(stored)) {
 	for i := range c.shards {
 		t.mu.RLock()
-		each(c.shards[i].block(), f)
+		c.shards[i].block.Load().each(f)
 		t.mu.RUnlock()
 	}
 }
