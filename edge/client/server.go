@@ -34,6 +34,8 @@ type Server struct {
 	open   int                 // all connections
 	ending bool
 	ended  chan struct{} // closed when ending and none is open
+
+	running sync.WaitGroup // the goroutines of visits; Add only under mu and before ending
 }
 
 // New checks cfg and d; it starts nothing.
@@ -72,6 +74,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.shut()
 	_ = s.web.Close()
 	<-s.ended
+	s.running.Wait()
 	if err == nil {
 		<-served
 	}
@@ -231,6 +234,7 @@ func (s *Server) admit(nc net.Conn) *visit {
 		_ = nc.Close()
 		return nil
 	}
+	s.running.Add(1)
 	s.half++
 	s.open++
 	s.visits[v] = struct{}{}

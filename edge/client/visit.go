@@ -30,6 +30,7 @@ type visit struct {
 }
 
 func (v *visit) run(ctx context.Context, serve func(*visit, context.Context)) {
+	defer v.srv.running.Done()
 	defer v.leave()
 	_ = v.pc.SetReadDeadline(time.Now().Add(v.srv.cfg.Handshake))
 	serve(v, ctx)

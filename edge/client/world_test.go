@@ -221,12 +221,12 @@ func newWorld(t *testing.T, options ...option) *world {
 	cfg.Linger, cfg.FirstWait = 500*time.Millisecond, 50*time.Millisecond
 	d := Deps{
 		Router: w.router, Auth: fakeAuth{},
-		Policy:  func(app wire.AppID) (bool, int) { return app != wire.AppID{}, 1 << 20 },
+		Policy: func(app wire.AppID) (bool, int) { return app != wire.AppID{}, 1 << 20 },
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			b, _ := io.ReadAll(r.Body)
 			_, _ = w.Write(b)
 		}),
-		Log:     slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, o := range options {
 		o(&cfg, &d, w.router)
