@@ -9,11 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -115,77 +113,23 @@ type server struct {
 	admin  string      // URL, may be empty
 	secure *tls.Config // nil: not known
 	meter  meter
-	pid    int // 0: not ours
 }
 
-// ports is what --ports-file holds.
-type ports struct {
-	Client []string `json:"client"`
-	Tunnel []string `json:"tunnel"`
-	Admin  []string `json:"admin"`
-	CAFile string   `json:"caFile"`
-}
-
-// startServer starts `trunkline dev` on ports of the kernel's choice.
+// startServer starts a coordinator on free ports.
 func (l *lab) startServer(ctx context.Context) (*server, error) {
-	l.count++
-	file := filepath.Join(l.dir, "ports-"+strconv.Itoa(l.count)+".json")
-	p, err := l.start(ctx, child.Command{
-		Name: "trunkline dev", Env: []string{"TMPDIR=" + l.dir},
-		Args: []string{
-			"dev", "--bind-addr", "127.0.0.1", "--client-addr", "127.0.0.1:0", "--tunnel-addr", "127.0.0.1:0",
-			"--tcp-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--ports-file", file, "--pprof", "--log-level", "warn",
-		},
-	})
+	d, err := l.group.StartDev(ctx, l.dir, "--pprof", "--log-level", "warn")
 	if err != nil {
 		return nil, err
 	}
-	bound, err := waitForPorts(ctx, file, p)
-	if err != nil {
-		return nil, err
-	}
-	s := &server{client: bound.Client[0], tunnel: bound.Tunnel[0], pid: p.PID()}
-	m := childMeter{processMeter: processMeter{pid: p.PID()}}
-	if len(bound.Admin) > 0 {
-		s.admin = "http://" + bound.Admin[0]
-		admin := newAdminMeter(s.admin)
-		m.admin = &admin
-	}
-	s.meter = m
-	if bound.CAFile != "" {
-		if s.secure, err = trust(bound.CAFile, "localhost"); err != nil {
+	s := &server{client: d.Client, tunnel: d.Tunnel, admin: "http://" + d.Admin}
+	admin := newAdminMeter(s.admin)
+	s.meter = childMeter{processMeter: processMeter{pid: d.PID()}, admin: &admin}
+	if d.CAFile != "" {
+		if s.secure, err = trust(d.CAFile, "localhost"); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
-}
-
-func waitForPorts(ctx context.Context, file string, p *child.Process) (ports, error) {
-	ctx, cancel := context.WithTimeout(ctx, startLimit)
-	defer cancel()
-	for {
-		text, err := os.ReadFile(file)
-		if err == nil {
-			var bound ports
-			if err := json.Unmarshal(text, &bound); err != nil {
-				return bound, fmt.Errorf("start trunkline dev: read the ports file: %w", err)
-			}
-			if len(bound.Client) == 0 || len(bound.Tunnel) == 0 {
-				return bound, errors.New("start trunkline dev: the ports file names no client or tunnel address")
-			}
-			return bound, nil
-		}
-		if !errors.Is(err, fs.ErrNotExist) {
-			return ports{}, fmt.Errorf("start trunkline dev: %w", err)
-		}
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-p.Done():
-			return ports{}, fmt.Errorf("start trunkline dev: it ended; it said: %s", p.Tail())
-		case <-ctx.Done():
-			return ports{}, fmt.Errorf("start trunkline dev: %w; it said: %s", ctx.Err(), p.Tail())
-		}
-	}
 }
 
 // trust returns a configuration for a server of that name; an empty file means the system's authorities.

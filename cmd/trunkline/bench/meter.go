@@ -187,23 +187,19 @@ func usageOfMetrics(r io.Reader) (usage, error) {
 	return u, nil
 }
 
-// childMeter reads CPU and memory from /proc and, when the child has an admin port, allocations from there.
+// childMeter reads CPU and memory from /proc and allocations from the child's admin port.
 type childMeter struct {
 	processMeter
 	admin *adminMeter
 }
 
 func (m childMeter) read(ctx context.Context) (usage, error) {
-	var mallocs float64
-	if m.admin != nil {
-		// Asked first: what the answer costs must not count as the run's.
-		u, err := m.admin.read(ctx)
-		if err != nil {
-			return u, err
-		}
-		mallocs = u.Mallocs
+	// Asked first: what the answer costs must not count as the run's.
+	fromAdmin, err := m.admin.read(ctx)
+	if err != nil {
+		return usage{}, err
 	}
 	u, err := m.processMeter.read(ctx)
-	u.Mallocs = mallocs
+	u.Mallocs = fromAdmin.Mallocs
 	return u, err
 }

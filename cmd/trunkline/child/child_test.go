@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,11 @@ func TestMain(m *testing.M) {
 	case "failing":
 		fmt.Fprintln(os.Stderr, "port 80 is taken")
 		os.Exit(3)
+	case "dev":
+		ports := os.Args[slices.Index(os.Args, "--ports-file")+1]
+		os.WriteFile(ports+".new", []byte(os.Getenv("CHILD_TEST_PORTS")), 0o600)
+		os.Rename(ports+".new", ports)
+		WaitForParent(context.Background())
 	case "silent":
 		bufio.NewReader(os.Stdin).ReadByte()
 	}
@@ -122,5 +128,26 @@ func TestTailKeepsTheEnd(t *testing.T) {
 	tl.Write([]byte("the end"))
 	if s := tl.String(); len(s) != tailSize || !strings.HasSuffix(s, "the end") {
 		t.Fatalf("%d bytes, ends %q", len(s), s[len(s)-10:])
+	}
+}
+
+func TestStartDevReadsThePorts(t *testing.T) {
+	g, _, _ := startGroup(t)
+	t.Setenv("CHILD_TEST_MODE", "dev")
+	t.Setenv("CHILD_TEST_PORTS", `{"pid":1,"client":["127.0.0.1:1","[::1]:1"],"tunnel":["127.0.0.1:2"],"tcp":["127.0.0.1:3"],"admin":["127.0.0.1:4"],"caFile":"ca.pem"}`)
+	d, err := g.StartDev(t.Context(), t.TempDir(), "--pprof")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Client != "127.0.0.1:1" || d.Tunnel != "127.0.0.1:2" || d.TCP != "127.0.0.1:3" || d.Admin != "127.0.0.1:4" || d.CAFile != "ca.pem" {
+		t.Fatalf("%+v", d)
+	}
+	t.Setenv("CHILD_TEST_PORTS", `{"client":["127.0.0.1:1"]}`)
+	if _, err := g.StartDev(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "no tunnel address") {
+		t.Fatalf("error %v", err)
+	}
+	t.Setenv("CHILD_TEST_MODE", "failing")
+	if _, err := g.StartDev(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "port 80 is taken") {
+		t.Fatalf("error %v", err)
 	}
 }
