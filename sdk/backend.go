@@ -1,7 +1,6 @@
 package sdk
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -17,11 +16,14 @@ import (
 // Handlers are what a backend does. All of one state's run one at a time, in
 // order, on that state's goroutine; different states run beside each other. A
 // handler may block: its state waits, others do not. Nil handlers do nothing.
-// A handler that panics loses its state: the coordinator is told that it was
-// released, and the panic is logged.
+// What a handler sends leaves when the handlers that are due have returned, or
+// some 500 µs later; one that works for long calls State.Flush. A handler that
+// panics loses its state: the coordinator is told that it was released, and the
+// panic is logged.
 type Handlers struct {
-	// NewState makes a state for user, who created it with data (which may be
-	// kept). An error refuses it, and the create goes to another instance.
+	// NewState makes a state for user, who created it with data (valid during
+	// the call only). An error refuses it, and the create goes to another
+	// instance.
 	NewState func(s *State, user string, data []byte) error
 	// Load brings a state here that was created before: it has moved from
 	// another instance, or somebody connects to an id that may be on a disk. An
@@ -32,7 +34,7 @@ type Handlers struct {
 	Join func(s *State, who *Session) error
 	// Leave tells that a session that had joined has ended.
 	Leave func(s *State, who *Session)
-	// Message is one message of a session. data may be kept.
+	// Message is one message of a session. data is valid during the call only.
 	Message func(s *State, from *Session, data []byte)
 	// Gone tells that the state has left this instance (it was released, or is
 	// another's now). Nothing more is called for it.
@@ -132,77 +134,3 @@ func (l *Login) loginJSON() (json.RawMessage, error) {
 	}
 	return b, nil
 }
-
-// Backend is one instance of an app. Make it with NewBackend.
-type Backend struct {
-	cfg BackendConfig
-	h   Handlers
-}
-
-// NewBackend checks the configuration; it starts nothing.
-func NewBackend(cfg BackendConfig, h Handlers) (*Backend, error) {
-	return &Backend{cfg: cfg, h: h}, nil
-}
-
-// Run keeps the instance attached until ctx ends, then says goodbye and returns
-// nil. An error is one that no retry can help: a refused registration.
-func (b *Backend) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
-}
-
-// State is one room, match or document of a backend. It stays the same value
-// while it is held here, over breaks of the tunnel too.
-type State struct {
-	// Data is the application's: what the state is made of.
-	Data any
-}
-
-// ID returns the state's id; its String is what clients connect to.
-func (s *State) ID() wire.StateID { return 0 }
-
-// Context ends when the tunnel breaks or the state leaves. In a state that is
-// kept, the next call returns a new one.
-func (s *State) Context() context.Context { return context.Background() }
-
-// Sessions returns the sessions that have joined, in no order. Call it from the
-// state's handlers only.
-func (s *State) Sessions() []*Session { return nil }
-
-// Broadcast sends a message to every session that has joined.
-func (s *State) Broadcast(data []byte) error { return nil }
-
-// BroadcastExcept sends a message to every session but one.
-func (s *State) BroadcastExcept(who *Session, data []byte) error { return nil }
-
-// SendUser sends a message to all sessions of a user.
-func (s *State) SendUser(user string, data []byte) error { return nil }
-
-// Release lets go of the state: its row is removed, its sessions are closed by
-// the coordinator's rules, and Gone is called when that is confirmed.
-func (s *State) Release() error { return nil }
-
-// Session is one client connection in a state. It stays the same value when the
-// same client resumes.
-type Session struct {
-	// Data is the application's.
-	Data any
-}
-
-// User is who the token says.
-func (c *Session) User() string { return "" }
-
-// Stream is what the client keeps when it reconnects.
-func (c *Session) Stream() wire.StreamID { return wire.StreamID{} }
-
-// State is where the session is.
-func (c *Session) State() *State { return nil }
-
-// Send sends one message to this session. data is copied.
-func (c *Session) Send(data []byte) error { return nil }
-
-// SendUnreliable sends one message that may be dropped rather than delay others.
-func (c *Session) SendUnreliable(data []byte) error { return nil }
-
-// Close ends the session with a code and a reason of at most 123 bytes.
-func (c *Session) Close(code wire.Code, reason string) error { return nil }

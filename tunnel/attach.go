@@ -22,8 +22,9 @@ type Handler interface {
 	Open(s Session)
 	// Data is one message of a session. Tell Uplink.Consumed when done with it.
 	Data(channel uint32, seq uint64, payload []byte, unreliable bool)
-	// Closed tells that a session has ended; seq follows its last message.
-	// Answer with Uplink.CloseSession when nothing more will be sent to it.
+	// Closed tells that the coordinator has closed a session, once, also when
+	// this end had closed it before. Answer with Uplink.CloseSession when
+	// nothing more will be sent to it.
 	Closed(channel uint32, seq uint64, code wire.Code)
 	// Released confirms Uplink.Release: the state is forgotten.
 	Released(state wire.StateID, epoch wire.Epoch)
@@ -185,6 +186,16 @@ func (a *Attachment) Goodbye() {
 // Close ends the tunnel after what is queued, within Config.Linger.
 func (a *Attachment) Close(reason string) { a.end(fail(reason, nil)) }
 
+// CloseChannel answers Handler.Closed for a session whose state is gone.
+func (a *Attachment) CloseChannel(channel uint32) {
+	b := a.w.Acquire()
+	first := a.closeOurs(channel)
+	a.w.Release(b)
+	if first {
+		a.control(&wire.Frame{Type: wire.Close, Channel: channel, Code: wire.CodeNormal})
+	}
+}
+
 // Uplink returns a state's way to the coordinator: the same for the same state
 // and epoch until its End. Another epoch replaces it.
 func (a *Attachment) Uplink(state wire.StateID, epoch wire.Epoch) Uplink {
@@ -211,7 +222,7 @@ func (a *Attachment) take(f *wire.Frame, h Handler) error {
 		if f.Channel == 0 {
 			return fail(ReasonRefused, &CodeError{Code: f.Code, Reason: string(f.Payload)})
 		}
-		if a.closeTheirs(f.Channel) {
+		if first, _ := a.closeTheirs(f.Channel); first {
 			h.Closed(f.Channel, f.Seq, f.Code)
 		}
 	case wire.StateReleased:
@@ -220,8 +231,9 @@ func (a *Attachment) take(f *wire.Frame, h Handler) error {
 		h.NotOwner(f.State, f.Epoch)
 	case wire.GoAway:
 		h.GoAway()
-	case wire.Ack, wire.Expected, wire.Stale, wire.Behind:
-		// Of what the instance sent: nothing to do until it keeps its frames.
+	case wire.Ack, wire.Expected, wire.Gap:
+		// Of what the instance sent, which it does not keep; or of what was
+		// lost before this tunnel, where Open has named the number that follows.
 	default:
 		return a.common(f)
 	}
@@ -267,11 +279,13 @@ func (u Uplink) Accept() {
 	u.l.say(&wire.Frame{Type: wire.StateAccept, State: u.l.state, Epoch: u.l.epoch})
 }
 
-// Refuse answers NewState: the state is not there; it is forgotten here.
+// Refuse answers NewState, or the first Open of a state that cannot be had: the
+// coordinator closes its sessions with the code. The state is forgotten here.
 func (u Uplink) Refuse(code wire.Code, reason string) {
 	u.l.say(&wire.Frame{
 		Type: wire.StateRefuse, State: u.l.state, Epoch: u.l.epoch, Code: code, Payload: []byte(reason),
 	})
+	u.l.endIdle()
 }
 
 // Release asks that the state be forgotten; Handler.Released or NotOwner answers.

@@ -193,12 +193,27 @@ func (l *line) clear() {
 // end forgets the line and its channels.
 func (l *line) end() {
 	b := l.m.w.Acquire()
+	l.leave()
+	l.m.w.Release(b)
+	l.m.forgetAll(l)
+}
+
+// endIdle forgets the line if nothing is queued on it. Its channels stay until
+// both ends have closed them.
+func (l *line) endIdle() {
+	b := l.m.w.Acquire()
+	if l.head == len(l.queue) {
+		l.leave()
+	}
+	l.m.w.Release(b)
+}
+
+// leave takes the line off the tunnel; the lock is held.
+func (l *line) leave() {
 	l.clear()
 	if l.m.lines[l.state] == l {
 		delete(l.m.lines, l.state)
 	}
-	l.m.w.Release(b)
-	l.m.forgetAll(l)
 }
 
 // over says whether the line or the tunnel has more queued than the marks.

@@ -61,16 +61,22 @@ func newMux(c *conn, grant int) *mux {
 }
 
 // line returns the state's line, made when there is none or an older epoch's.
+// For an epoch older than that of the line there is, it returns one that has
+// ended: it disturbs nothing, and can only tell the other end so.
 func (m *mux) line(state wire.StateID, epoch wire.Epoch) *line {
 	b := m.w.Acquire()
 	defer func() { m.w.Release(b) }()
-	if l := m.lines[state]; l != nil {
-		if l.epoch == epoch {
-			return l
-		}
-		l.clear()
-	}
 	l := &line{m: m, state: state, epoch: epoch, credit: m.grant}
+	switch old := m.lines[state]; {
+	case old == nil:
+	case old.epoch == epoch:
+		return old
+	case old.epoch > epoch:
+		l.ended.Store(true)
+		return l
+	default:
+		old.clear()
+	}
 	m.lines[state] = l
 	return l
 }
@@ -340,22 +346,23 @@ func (m *mux) closeOurs(id uint32) (first bool) {
 	return true
 }
 
-// closeTheirs notes that the other end has closed a channel. news says that it
-// was open on both sides until now.
-func (m *mux) closeTheirs(id uint32) (news bool) {
+// closeTheirs notes that the other end has closed a channel. first is false
+// when it had already, or the channel is not known; answer says that this end
+// had closed it before, so that it is gone now.
+func (m *mux) closeTheirs(id uint32) (first, answer bool) {
 	m.chans.Lock()
 	defer m.chans.Unlock()
 	ch := m.chans.m[id]
 	if ch == nil || ch.theirs {
-		return false
+		return false, false
 	}
 	ch.theirs = true
 	if ch.ours {
 		m.chans.half--
 		m.forget(id, ch)
-		return false
+		return true, true
 	}
-	return true
+	return true, false
 }
 
 func (m *mux) forget(id uint32, ch *channel) {

@@ -102,7 +102,7 @@ func (t *native) take(f *wire.Frame, sink Sink) error {
 		if f.Channel == 0 {
 			return fail(ReasonPeer, &CodeError{Code: f.Code, Reason: string(f.Payload)})
 		}
-		if t.closeTheirs(f.Channel) {
+		if first, answer := t.closeTheirs(f.Channel); first && !answer {
 			sink.CloseSession(f.Channel, f.Code, f.Payload)
 		}
 	case wire.Accept, wire.Ack, wire.Expected:
