@@ -472,7 +472,8 @@ func TestParseKeysSkipsOddOnes(t *testing.T) {
 		good, with("e", "AA"), with("e", "AQAA"), with("e", ""), with("e", "_____w"), with("e", "AQABAQAB"), with("n", "!!"),
 		with("alg", "HS256"), with("alg", "none"), with("kid", strings.Repeat("k", 300)), with("kty", "XYZ"), with("crv", "P-256"),
 		ec("x", "AA"), ec("y", "!!"), ec("x", b64(make([]byte, 32))), ec("crv", "P-521"), ec("alg", "RS256"),
-		{"kty": "OKP", "crv": "Ed25519", "kid": "bad", "x": "AA"}, {"kty": "OKP", "crv": "X25519", "kid": "bad", "x": b64(make([]byte, 32))},
+		{"kty": "OKP", "crv": "Ed25519", "kid": "bad", "x": "AA"},
+		{"kty": "OKP", "crv": "X25519", "kid": "bad", "x": b64(make([]byte, 32))},
 	}
 	for range maxKeys {
 		keys = append(keys, with("kty", "XYZ"))

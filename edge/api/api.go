@@ -82,7 +82,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 		deps:     deps,
 		mux:      http.NewServeMux(),
 		buckets:  newBuckets(cfg.LoginsPerSecond, 2*cfg.LoginsPerSecond),
-		attempts: newAttempts(),
+		attempts: newAttempts(maxAttempts),
 		bodies:   budget{max: cfg.MaxBodies},
 	}
 	if cfg.PublicURL != "" {

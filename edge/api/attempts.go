@@ -34,16 +34,18 @@ type attempt struct {
 }
 
 // attempts remembers creates by app, user and Idempotency-Key for ten minutes
-// from their start, at most 100,000: the oldest finished ones make room. Only a
+// from their start, a bounded number: the oldest finished ones make room. Only a
 // create that worked is remembered; one that fails may be tried again.
 type attempts struct {
+	max int
+
 	mu    sync.Mutex
 	byKey map[[sha256.Size]byte]*list.Element
 	order *list.List // of *attempt, oldest first
 }
 
-func newAttempts() *attempts {
-	return &attempts{byKey: make(map[[sha256.Size]byte]*list.Element), order: list.New()}
+func newAttempts(max int) *attempts {
+	return &attempts{max: max, byKey: make(map[[sha256.Size]byte]*list.Element), order: list.New()}
 }
 
 // digest hashes parts so that no two lists of parts give the same text.
@@ -102,7 +104,7 @@ func (t *attempts) begin(key, request [sha256.Size]byte, now time.Time) (a *atte
 		}
 		return a, false, nil
 	}
-	if t.order.Len() >= maxAttempts {
+	if t.order.Len() >= t.max {
 		oldest := t.order.Front()
 		if !finished(oldest.Value.(*attempt)) {
 			return nil, false, problemBusy
