@@ -60,13 +60,24 @@ func (t *Table) Instances(app wire.AppID) []Instance {
 	return out
 }
 
-// AllInstances returns the instances of all apps, oldest first, also those that are gone and still have rows.
+// AllInstances returns the live instances of all apps, oldest first.
 func (t *Table) AllInstances() []Instance {
+	return t.instances(func(i *Instance) bool { return !i.Gone })
+}
+
+// GoneInstances returns the instances that are gone and still have rows, oldest first.
+func (t *Table) GoneInstances() []Instance {
+	return t.instances(func(i *Instance) bool { return i.Gone })
+}
+
+func (t *Table) instances(want func(*Instance) bool) []Instance {
 	c, done := t.view()
 	defer done()
-	out := make([]Instance, 0, len(c.byID))
+	var out []Instance
 	for _, slot := range c.byID {
-		out = append(out, c.instance(slot))
+		if want(c.instances.get(slot)) {
+			out = append(out, c.instance(slot))
+		}
 	}
 	slices.SortFunc(out, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
 	return out

@@ -1,0 +1,277 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// A proposal is asked of the writer. prepare runs there, so what it reads of the table and of the batch is what its
+// commands will meet, but for commands before it in the same batch: those can make them Stale, and the asker tries
+// again.
+type proposal struct {
+	prepare func(b *batch) ([]placement.Command, error)
+	results []placement.Result
+	err     error
+	done    chan struct{}
+}
+
+// submit has commands committed and returns a result for each; none when prepare had nothing to do. An error that
+// is ctx's leaves open whether they were committed.
+func (l *Local) submit(ctx context.Context, prepare func(b *batch) ([]placement.Command, error)) ([]placement.Result, error) {
+	p := &proposal{prepare: prepare, done: make(chan struct{})}
+	select {
+	case l.proposals <- p:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.stopped:
+		return nil, placement.ErrStopped
+	}
+	select {
+	case <-p.done:
+		return p.results, p.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-l.stopped:
+	}
+	select {
+	case <-p.done:
+		return p.results, p.err
+	default:
+		return nil, placement.ErrStopped
+	}
+}
+
+// one submits a single command.
+func (l *Local) one(ctx context.Context, cmd placement.Command) (placement.Result, error) {
+	rs, err := l.submit(ctx, func(*batch) ([]placement.Command, error) { return []placement.Command{cmd}, nil })
+	if err != nil {
+		return placement.Result{}, err
+	}
+	return rs[0], nil
+}
+
+// batch is what one fsync carries: entries at consecutive indices.
+type batch struct {
+	l          *Local
+	first      uint64
+	entries    [][]byte
+	solo       bool // the last entry has a command of which an index takes one
+	commands   int
+	candidates map[wire.AppID][]placement.Candidate
+	waiting    []waiting
+}
+
+// waiting is a proposal whose results are n from the given one on.
+type waiting struct {
+	p       *proposal
+	from, n int
+}
+
+const (
+	maxBatchBytes    = 4 << 20
+	maxBatchCommands = 16_384
+)
+
+// write is the writer's goroutine: take what waits, journal it with one fsync, apply it, answer.
+func (l *Local) write(ctx context.Context, g *errgroup.Group) error {
+	for {
+		select {
+		case p := <-l.proposals:
+			if err := l.writeBatch(p); err != nil {
+				return err
+			}
+			l.rotate(g)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (l *Local) writeBatch(p *proposal) error {
+	b := &batch{l: l, first: l.table.Index() + 1, entries: l.entries[:0]}
+	for size := 0; ; {
+		size += b.take(p)
+		if size >= maxBatchBytes || b.commands >= maxBatchCommands {
+			break
+		}
+		select {
+		case p = <-l.proposals:
+			continue
+		default:
+		}
+		break
+	}
+	l.entries = b.entries
+	results, err := l.commit(b)
+	for _, w := range b.waiting {
+		if err == nil {
+			w.p.results = append([]placement.Result(nil), results[w.from:w.from+w.n]...)
+		} else {
+			w.p.err = fmt.Errorf("write the table: %w", err)
+		}
+		close(w.p.done)
+	}
+	var broken *brokenError
+	if errors.As(err, &broken) || errors.Is(err, placement.ErrEntry) || errors.Is(err, placement.ErrIndex) {
+		return fmt.Errorf("write the table: %w", err)
+	}
+	if err != nil {
+		l.log.Error("the table could not be written", "err", err)
+	}
+	return nil
+}
+
+// take prepares a proposal and adds its commands to the batch. It returns how many bytes they take.
+func (b *batch) take(p *proposal) (size int) {
+	cmds, err := p.prepare(b)
+	if err != nil || len(cmds) == 0 {
+		p.err = err
+		close(p.done)
+		return 0
+	}
+	b.waiting = append(b.waiting, waiting{p: p, from: b.commands, n: len(cmds)})
+	for _, cmd := range cmds {
+		size += b.add(cmd)
+	}
+	return size
+}
+
+// maxCommand is above the length of any command: two texts of 16 KiB and some.
+const maxCommand = 48 << 10
+
+func (b *batch) add(cmd placement.Command) int {
+	solo := cmd.Kind() == placement.KindRegister || cmd.Kind() == placement.KindOpenSession
+	n := len(b.entries)
+	if n == 0 || solo && b.solo || len(b.entries[n-1])+maxCommand > placement.MaxEntry {
+		b.solo = false
+		if n < cap(b.entries) { // take the room of an entry of an earlier batch
+			b.entries = b.entries[:n+1]
+			b.entries[n] = placement.AppendEntry(b.entries[n][:0])
+		} else {
+			b.entries = append(b.entries, placement.AppendEntry(nil))
+		}
+		n++
+	}
+	b.solo = b.solo || solo
+	b.commands++
+	before := len(b.entries[n-1])
+	b.entries[n-1] = placement.AppendCommand(b.entries[n-1], cmd)
+	return len(b.entries[n-1]) - before
+}
+
+// commit makes a batch durable and applies it.
+func (l *Local) commit(b *batch) ([]placement.Result, error) {
+	if len(b.entries) == 0 {
+		return nil, nil
+	}
+	if l.journal != nil {
+		began, size := l.cfg.Now(), l.journal.size
+		if err := l.journal.write(b.first, b.entries); err != nil {
+			return nil, err
+		}
+		if err := l.journal.sync(); err != nil {
+			return nil, err
+		}
+		l.counts.synced(l.cfg.Now().Sub(began), l.journal.size-size)
+	}
+	l.results = l.results[:0]
+	for i, e := range b.entries {
+		var err error
+		if l.results, err = l.table.Apply(b.first+uint64(i), e, l.results); err != nil {
+			return nil, err
+		}
+	}
+	l.counts.batches.Add(1)
+	l.counts.commands.Add(uint64(len(l.results)))
+	for i := range l.results {
+		if l.results[i].Outcome != placement.Done {
+			l.counts.refused.Add(1)
+		}
+	}
+	return l.results, nil
+}
+
+// commitOne commits commands as one batch. Before Run, and by the writer.
+func (l *Local) commitOne(cmds []placement.Command) ([]placement.Result, error) {
+	b := &batch{l: l, first: l.table.Index() + 1}
+	for _, cmd := range cmds {
+		b.add(cmd)
+	}
+	return l.commit(b)
+}
+
+// choose chooses an instance and counts the state for it until the batch is applied.
+func (b *batch) choose(app wire.AppID, in placement.Inputs) (wire.InstanceID, error) {
+	cs, ok := b.candidates[app]
+	if !ok {
+		if b.candidates == nil {
+			b.candidates = map[wire.AppID][]placement.Candidate{}
+		}
+		cs = b.l.table.Candidates(app, nil)
+		for i := range cs {
+			cs[i].Reported, _, _ = b.l.Load(cs[i].ID)
+		}
+		b.candidates[app] = cs
+	}
+	in.Candidates, in.Random = cs, rand.Uint64()
+	choice, err := placement.Choose(in)
+	if err != nil {
+		return 0, err
+	}
+	for i := range cs {
+		if cs[i].ID == choice.Instance {
+			cs[i].Pending++
+		}
+	}
+	return choice.Instance, nil
+}
+
+// rotate begins a new journal when the old one is long, and writes a snapshot beside the writer that makes the old one
+// needless. What fails is tried again after the next batch; nothing is lost by it.
+func (l *Local) rotate(g *errgroup.Group) {
+	if l.journal == nil || l.journal.size < l.cfg.SnapshotBytes {
+		return
+	}
+	select {
+	case l.snapshot <- struct{}{}:
+	default:
+		return // one is being written
+	}
+	snap := l.table.Snapshot()
+	next, err := l.dir.begin(l.table.Incarnation(), snap.Index+1)
+	if err != nil {
+		l.snapshotDone(err)
+		return
+	}
+	l.journal.file.Close()
+	l.journal = next
+	g.Go(func() error {
+		l.snapshotDone(l.writeSnapshot(snap))
+		return nil
+	})
+}
+
+func (l *Local) writeSnapshot(snap *placement.Snapshot) error {
+	if err := l.dir.writeSnapshot(snap); err != nil {
+		return err
+	}
+	l.log.Info("table snapshot written", "index", snap.Index)
+	return l.dir.dropJournals(snap.Index + 1)
+}
+
+func (l *Local) snapshotDone(err error) {
+	if err != nil {
+		l.counts.snapshotFailures.Add(1)
+		l.log.Error("the table's snapshot could not be written; the journal is kept", "err", err)
+	} else {
+		l.counts.snapshots.Add(1)
+	}
+	<-l.snapshot
+}
