@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string, w *world) (status int) {
 		return report(w, misuse{sources.explain(err)})
 	}
 	kctx.BindTo(ctx, (*context.Context)(nil))
-	kctx.Bind(w)
+	kctx.Bind(w, sources)
 	return report(w, kctx.Run())
 }
 

@@ -55,35 +55,35 @@ type node struct {
 	draining atomic.Bool
 }
 
-// assemble binds every listener and makes every part, in the order in which each
-// needs the one before. It starts nothing; on an error nothing stays open.
-func assemble(ctx context.Context, s *settings, cert certificate, log *slog.Logger, dev *devNode) (n *node, err error) {
-	n = &node{settings: s, log: log.With("node", s.NodeID), dev: dev, started: time.Now(), cert: cert}
+// assemble binds every listener and makes every part. It starts nothing; on an
+// error nothing stays open.
+func assemble(ctx context.Context, s *settings, cert certificate, log *slog.Logger, dev *devNode) (*node, error) {
+	n := &node{settings: s, log: log.With("node", s.NodeID), dev: dev, started: time.Now(), cert: cert}
 	if dev != nil {
 		n.caFile = dev.caFile
 	}
 	if cert != nil {
 		n.tls = certs.ServerConfig(cert.Certificate)
 	}
-	defer func() {
-		if err != nil {
-			n.discard()
-		}
-	}()
+	if err := n.make(ctx); err != nil {
+		n.discard()
+		return nil, err
+	}
+	return n, nil
+}
+
+// make makes the parts in the order in which each needs the one before.
+func (n *node) make(ctx context.Context) (err error) {
 	// The ports come first: when one is taken, nothing on disk has been touched.
-	if n.bound, err = s.listenAll(ctx); err != nil {
-		return nil, err
+	if n.bound, err = n.settings.listenAll(ctx); err != nil {
+		return err
 	}
-	if err = n.openStores(); err != nil {
-		return nil, err
+	for _, step := range []func() error{n.openStores, n.makeTokens, n.makeEdge, n.makeAdmin} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if err = n.makeTokens(); err != nil {
-		return nil, err
-	}
-	if err = n.makeEdge(); err != nil {
-		return nil, err
-	}
-	return n, n.makeAdmin()
+	return nil
 }
 
 // discard gives up what assemble opened.

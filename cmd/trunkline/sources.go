@@ -67,8 +67,12 @@ func (s *sources) note(flag, origin string) {
 	s.origin[flag] = origin
 }
 
-// explain adds to a parse error which source the value came from.
+// explain adds to a parse error which source the value came from, and says in
+// words that a value is missing.
 func (s *sources) explain(err error) error {
+	if flag, _, ok := strings.Cut(err.Error(), `: expected value`); ok && strings.HasSuffix(err.Error(), `(<EOL>)`) {
+		return fmt.Errorf("%s: the value is missing", flag)
+	}
 	for flag, origin := range s.origin {
 		if strings.HasPrefix(err.Error(), "--"+flag+":") || strings.HasPrefix(err.Error(), "--"+flag+" ") || strings.HasPrefix(err.Error(), "--"+flag+"=") {
 			return fmt.Errorf("%w (from %s)", err, origin)

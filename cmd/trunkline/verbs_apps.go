@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -224,7 +225,9 @@ func (c *appSetCommand) Run(ctx context.Context, w *world) error {
 		row(t, "max states", defaultWord(app.Settings.MaxStates))
 		row(t, "max message", defaultWord(app.Settings.MaxMessage))
 		row(t, "greeting", yesNo(app.Settings.Greeting))
-		row(t, "pinned login", or(string(app.Settings.PinnedLogin), "none"))
+		var login bytes.Buffer
+		_ = json.Compact(&login, app.Settings.PinnedLogin) // it was decoded a moment ago
+		row(t, "pinned login", or(login.String(), "none"))
 	})
 }
 
