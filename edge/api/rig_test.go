@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/trunkline-edge/trunkline/auth"
-	"github.com/trunkline-edge/trunkline/auth/logins"
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
@@ -77,6 +76,31 @@ func (a *testApps) HasSecret(app wire.AppID, s auth.Secret) bool {
 	return app == wire.AppIDOf(string(s))
 }
 
+// testLogins keeps logins by app and id.
+type testLogins map[[2]string]auth.Identity
+
+func (l testLogins) Put(app string, id auth.Identity) bool {
+	id.Email, id.Locale, id.Picture = "", "", ""
+	l[[2]string{app, id.ID}] = id
+	return true
+}
+
+func (l testLogins) Get(app, id string) (auth.Identity, bool) {
+	who, ok := l[[2]string{app, id}]
+	return who, ok
+}
+
+func (l testLogins) Find(id string) (who auth.Identity, ok bool) {
+	n := 0
+	for k, v := range l {
+		if k[1] == id {
+			who = v
+			n++
+		}
+	}
+	return who, n == 1
+}
+
 type testClock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -125,13 +149,9 @@ func newRig(t *testing.T, change func(*Config, *Deps)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := logins.Open("", logins.Config{Clock: r.clock.time, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
 	cfg := Config{LoginsPerSecond: 1000}
 	deps := Deps{
-		Tokens: tokens, Providers: providers, Logins: store, Apps: r.apps, Rooms: r.rooms,
+		Tokens: tokens, Providers: providers, Logins: testLogins{}, Apps: r.apps, Rooms: r.rooms,
 		Keys:  func() map[string]ed25519.PublicKey { return map[string]ed25519.PublicKey{"n1.1": public} },
 		Ready: func() error { return r.ready },
 		Clock: r.clock.time,
