@@ -156,13 +156,14 @@ func (r *Report) writeResults(b *strings.Builder) {
 		return
 	}
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "\tper second\tCPU µs each\tp50 µs\tp90 µs\tp99 µs\tmax µs\tlost")
+	fmt.Fprintln(t, "\tper second\tCPU µs each\tp50\tp90\tp99\tmax\tlost")
 	for _, x := range r.Results {
 		lost := fmt.Sprint(x.Lost)
 		if x.Skipped > 0 {
 			lost += fmt.Sprintf(" (+%d not sent)", x.Skipped)
 		}
-		fmt.Fprintf(t, "%s\t%v\t%v\t%v\t%v\t%v\t%v\t%s\n", x.Name, x.PerSecond, x.CPU, x.P50, x.P90, x.P99, x.Max, lost)
+		fmt.Fprintf(t, "%s\t%v\t%v\t%v\t%v\t%v\t%v\t%s\n", x.Name, x.PerSecond, x.CPU,
+			x.P50.latency(), x.P90.latency(), x.P99.latency(), x.Max.latency(), lost)
 	}
 	for _, x := range r.Ratios {
 		fmt.Fprintf(t, "%s / %s\t%v\t%v\t%v\t\t%v\t\t\n", x.Name, x.Over, x.PerSecond, x.CPU, x.P50, x.P99)
@@ -200,8 +201,8 @@ func (r *Report) writeCreate(b *strings.Builder) {
 		fmt.Fprintf(t, "%d\t%.2f\t%s\t%s\n", s.Joins, s.Seconds, compact(s.PerSecond), compact(s.StepPerSecond))
 	}
 	t.Flush()
-	fmt.Fprintf(b, "\nlogin + create + connect: p50 %s ms, p99 %s ms, max %s ms; coordinator's CPU %s µs each\n",
-		compact(c.P50/1e3), compact(c.P99/1e3), compact(c.Max/1e3), compact(c.CPUMicros))
+	fmt.Fprintf(b, "\nlogin + create + connect: p50 %s, p99 %s, max %s; coordinator's CPU %s µs each\n",
+		latency(c.P50), latency(c.P99), latency(c.Max), compact(c.CPUMicros))
 	if c.Growth > 0 {
 		fmt.Fprintf(b, "time per join over all %d, over that of the first %d: %s\n", c.Joins, growthFrom, compact(c.Growth))
 	}

@@ -51,6 +51,26 @@ func (s Spread) String() string {
 	return fmt.Sprintf("%s (%s-%s)", compact(s.Median), compact(s.Min), compact(s.Max))
 }
 
+// latency writes a Spread of microseconds.
+func (s Spread) latency() string {
+	if s.Min == s.Max {
+		return latency(s.Median)
+	}
+	return fmt.Sprintf("%s (%s-%s)", latency(s.Median), latency(s.Min), latency(s.Max))
+}
+
+// latency writes microseconds with a unit.
+func latency(micros float64) string {
+	switch {
+	case micros >= 999_500:
+		return compact(micros/1e6) + "s"
+	case micros >= 999.5:
+		return compact(micros/1e3) + "ms"
+	default:
+		return compact(micros) + "µs"
+	}
+}
+
 // compact writes a number in about four characters: 455k, 12.3k, 832, 2.04.
 func compact(x float64) string {
 	switch a := math.Abs(x); {

@@ -45,6 +45,17 @@ func TestCompact(t *testing.T) {
 	}
 }
 
+func TestLatencyUnits(t *testing.T) {
+	for micros, want := range map[float64]string{26.2: "26.2µs", 999.4: "999µs", 4923: "4.92ms", 541_000: "541ms", 1_100_000: "1.10s"} {
+		if got := latency(micros); got != want {
+			t.Errorf("latency(%v) = %q, want %q", micros, got, want)
+		}
+	}
+	if got := (Spread{1000, 500, 2000}).latency(); got != "1.00ms (500µs-2.00ms)" {
+		t.Errorf("spread %q", got)
+	}
+}
+
 func TestLatenciesOnlyWhileRecording(t *testing.T) {
 	l := newLatencies()
 	l.record(0, 100, []int64{0})

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -31,6 +32,12 @@ func TestMain(m *testing.M) {
 	case "failing":
 		fmt.Fprintln(os.Stderr, "port 80 is taken")
 		os.Exit(3)
+	case "middle":
+		g := NewGroup()
+		go g.Run(context.Background())
+		p, err := g.Start(context.Background(), mode("stubborn", true))
+		fmt.Println(p.PID(), err)
+		select {}
 	case "dev":
 		ports := os.Args[slices.Index(os.Args, "--ports-file")+1]
 		os.WriteFile(ports+".new", []byte(os.Getenv("CHILD_TEST_PORTS")), 0o600)
@@ -120,6 +127,36 @@ func TestKillIsAtOnce(t *testing.T) {
 	p.Kill()
 	<-p.Done()
 	p.Kill() // of an ended child: nothing
+}
+
+// A program that is itself killed cannot end its children; the kernel does.
+func TestChildrenDieWithAKilledParent(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux ties a child's life to its parent's")
+	}
+	g, _, _ := startGroup(t)
+	middle, err := g.Start(t.Context(), mode("middle", true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	if _, err := fmt.Sscanf(middle.Line(), "%d <nil>", &pid); err != nil {
+		t.Fatalf("%q: %v", middle.Line(), err)
+	}
+	syscall.Kill(middle.PID(), syscall.SIGKILL)
+	<-middle.Done()
+	for alive(pid) {
+		if t.Context().Err() != nil {
+			t.Fatal("the grandchild lives on")
+		}
+		runtime.Gosched()
+	}
+}
+
+// alive is false for a process that is gone, or dead and not yet waited for.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
 func TestTailKeepsTheEnd(t *testing.T) {
