@@ -64,13 +64,13 @@ func ReturnBuffer(b []byte) {
 }
 
 // Grow returns b with room for n more bytes. When it has to move them it takes
-// a buffer of the next class from the pool and returns the old one, so callers
-// that grow before they append make no garbage up to 1 MiB.
+// a buffer at least twice as large from the pool and returns the old one, so
+// callers that grow before they append make no garbage up to 1 MiB.
 func Grow(b []byte, n int) []byte {
 	if cap(b)-len(b) >= n {
 		return b
 	}
-	moved := append(TakeBuffer(max(len(b)+n, min(2*cap(b), class1M))), b...)
+	moved := append(TakeBuffer(max(len(b)+n, 2*cap(b))), b...)
 	ReturnBuffer(b)
 	return moved
 }
