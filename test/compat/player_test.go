@@ -34,12 +34,12 @@ func (a app) backend(t *testing.T, n *node, store string, env ...string) *progra
 	base := []string{"COORDINATOR_HOST=" + n.host, "APP_SECRET=" + a.secret, "STORE_ID=" + store}
 	p := startNode(t, store, "backend.mjs", append(base, env...)...)
 	p.await(t, "register() to resolve", is("registered"))
-	a.awaitInstance(t, n, store)
+	a.awaitInstance(t, n, named(store))
 	return p
 }
 
-// awaitInstance asks the operators' port until an instance of that name, any for "", is connected.
-func (a app) awaitInstance(t *testing.T, n *node, store string) {
+// awaitInstance asks the operators' port until an instance is as match wants it.
+func (a app) awaitInstance(t *testing.T, n *node, match func(admin.Instance) bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -47,17 +47,21 @@ func (a app) awaitInstance(t *testing.T, n *node, store string) {
 	defer again.Stop()
 	for {
 		instances, err := n.operator(t).Instances(ctx, a.id)
-		if slices.ContainsFunc(instances, func(i admin.Instance) bool {
-			return i.Connected && (store == "" || i.StoreID == store)
-		}) {
+		if slices.ContainsFunc(instances, match) {
 			return
 		}
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			t.Fatalf("no instance %q is connected (%v); there are: %+v", store, err, instances)
+			t.Fatalf("no instance is as it should be (%v); there are: %+v", err, instances)
 		}
 	}
+}
+
+func connected(i admin.Instance) bool { return i.Connected }
+
+func named(store string) func(admin.Instance) bool {
+	return func(i admin.Instance) bool { return i.Connected && i.StoreID == store }
 }
 
 // registration is what server-sdk 0.5.1 writes first.
@@ -78,7 +82,7 @@ func (a app) registration(t *testing.T, store string) []byte {
 func (a app) attached(t *testing.T, n *node, on func(*legacybackend.Backend, legacybackend.Frame)) *legacybackend.Backend {
 	t.Helper()
 	b := a.raw(t, n, a.registration(t, "store-1"), on)
-	a.awaitInstance(t, n, "store-1")
+	a.awaitInstance(t, n, named("store-1"))
 	return b
 }
 
@@ -143,7 +147,7 @@ type conn interface {
 // player is a user in a state.
 type player struct {
 	conn
-	user string
+	user, token string
 }
 
 // join logs in and joins by revision D.
@@ -155,7 +159,7 @@ func (a app) join(t *testing.T, n *node, state string) *player {
 
 func (a app) joinAs(t *testing.T, n *node, state, token, user string) *player {
 	t.Helper()
-	p := player{user: user}
+	p := player{user: user, token: token}
 	c, err := n.ws().JoinD(t.Context(), a.id, token, state)
 	if err != nil {
 		t.Fatalf("join: %v", err)

@@ -206,6 +206,13 @@ func (p *program) await(t *testing.T, what string, match func(event) bool) event
 	return p.awaitFrom(t, &p.from, what, match)
 }
 
+// sees waits for an event at any time of the program's life, for events that have no order.
+func (p *program) sees(t *testing.T, what string, match func(event) bool) event {
+	t.Helper()
+	from := 0
+	return p.awaitFrom(t, &from, what, match)
+}
+
 func (p *program) awaitFrom(t *testing.T, from *int, what string, match func(event) bool) event {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

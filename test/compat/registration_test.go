@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/test/compat/legacybackend"
 	"github.com/trunkline-edge/trunkline/test/compat/legacyclient"
 )
@@ -39,7 +40,7 @@ func TestRegistrationsOfEveryYear(t *testing.T) {
 			a := newApp()
 			first := strings.NewReplacer("SECRET", a.secret, "APPID", a.id).Replace(form)
 			b := a.raw(t, n, []byte(first), echo)
-			a.awaitInstance(t, n, "")
+			a.awaitInstance(t, n, connected)
 			token, user := a.login(t, n)
 			state := a.create(t, n, token, []byte("data"))
 			p := a.joinAs(t, n, state, token, user)
@@ -123,7 +124,7 @@ func TestRegistrationHasNoEndMark(t *testing.T) {
 // works creates a state and talks to it.
 func (a app) works(t *testing.T, n *node, b *legacybackend.Backend) {
 	t.Helper()
-	a.awaitInstance(t, n, "")
+	a.awaitInstance(t, n, connected)
 	token, user := a.login(t, n)
 	state := a.create(t, n, token, nil)
 	p := a.joinAs(t, n, state, token, user)
@@ -250,6 +251,7 @@ func TestUsersAfterAReconnect(t *testing.T) {
 	}
 	b.Close()
 	leaves.conn.(*legacyclient.WebSocket).Leave(1000)
+	a.awaitInstance(t, n, func(i admin.Instance) bool { return !i.Connected && i.Sessions == 1 })
 
 	b = a.attached(t, n, echo)
 	for kind, p := range map[byte]*player{legacybackend.Subscribe: stays, legacybackend.Unsubscribe: leaves} {

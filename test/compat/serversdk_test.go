@@ -68,7 +68,8 @@ func TestServerSDKKickDoesNotMoveTheState(t *testing.T) {
 	players[7].say(t, "kick")
 	closesWith(t, players[7], 4000)
 
-	for _, late := range []*player{a.join(t, n, state), a.joinAs(t, n, state, token, creator)} {
+	again := a.joinAs(t, n, state, players[7].token, players[7].user)
+	for _, late := range []*player{a.join(t, n, state), again} {
 		if where := late.where(t); where != home {
 			t.Errorf("after a kick the next joiner is at %s, the state was at %s", where, home)
 		}
@@ -96,7 +97,7 @@ func TestServerSDKKilledComesBackUnderTheSameName(t *testing.T) {
 	backend.kill()
 	backend = a.backend(t, n, "store-1", env...)
 	for _, p := range players {
-		backend.await(t, "subscribeUser of who is still there", of("subscribe", state, p.user))
+		backend.sees(t, "subscribeUser of who is still there", of("subscribe", state, p.user))
 		p.hearPast(t, "welcome store-1", isChatter)
 		p.say(t, "echo there you are")
 		p.hearPast(t, "there you are", isChatter)
@@ -131,6 +132,11 @@ func TestServerSDKFramesBeforeTheRegistration(t *testing.T) {
 // The coordinator is restarted under live clients: tokens, logins, rows and instances are all good afterwards.
 func TestCoordinatorRestartedUnderLiveClients(t *testing.T) {
 	t.Parallel()
+	t.Run("asked to stop", func(t *testing.T) { restart(t, (*node).stop) })
+	t.Run("killed", func(t *testing.T) { restart(t, func(n *node, _ *testing.T) { n.kill() }) })
+}
+
+func restart(t *testing.T, end func(*node, *testing.T)) {
 	n, a := startServe(t, "--legacy-grace", "10s"), newApp()
 	backends := []*program{a.backend(t, n, "store-1"), a.backend(t, n, "store-2")}
 	type seat struct {
@@ -144,7 +150,7 @@ func TestCoordinatorRestartedUnderLiveClients(t *testing.T) {
 		seats = append(seats, seat{token, user, state, p.where(t)})
 	}
 
-	n.stop(t)
+	end(n, t)
 	n.run(t)
 
 	// Clients are back at once, before the backends: the old SDK waits one to two seconds.

@@ -55,7 +55,7 @@ func TestThreeInstancesAndTwoApps(t *testing.T) {
 	for i, a := range apps {
 		for _, store := range []string{"store-1", "store-2", "store-3"} {
 			a.raw(t, n, a.registration(t, store), ledgers[i].of(store))
-			a.awaitInstance(t, n, store)
+			a.awaitInstance(t, n, named(store))
 		}
 		tokens[i], _ = a.login(t, n)
 	}

@@ -75,6 +75,7 @@ func TestTCPBackendThatNeverSpeaksFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.asks(t, "a pong is no message")
+	backend.await(t, "the message behind the pong", said("echo a pong is no message"))
 	if messages := backend.events("message"); len(messages) != 2 {
 		t.Errorf("the backend got %d messages, want the 2 that were sent", len(messages))
 	}

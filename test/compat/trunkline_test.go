@@ -162,6 +162,7 @@ func (n *node) run(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(path, n.args...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+work) // the CA of dev goes with the suite
 	n.process = start(t, "trunkline "+n.args[0], cmd, out)
 	t.Cleanup(func() {
 		out.Close()
