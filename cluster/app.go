@@ -127,7 +127,7 @@ func (l *Local) DeleteApp(ctx context.Context, app wire.AppID) error {
 		}
 		if err == nil {
 			if err = appError(r.Outcome, placement.ErrStale); err == nil {
-				err = l.sweepApp(ctx, app)
+				err = l.removeRows(ctx, func(s *placement.State) bool { return s.App == app })
 			}
 		}
 		if err != nil {

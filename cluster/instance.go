@@ -105,7 +105,11 @@ func (l *Local) claim(ctx context.Context, r *placement.RegisterRequest, id wire
 	return nil
 }
 
+// many commits commands as one proposal.
 func (l *Local) many(ctx context.Context, cmds []placement.Command) ([]placement.Result, error) {
+	if len(cmds) == 0 {
+		return nil, nil
+	}
 	return l.submit(ctx, func(*batch) ([]placement.Command, error) { return cmds, nil })
 }
 

@@ -31,7 +31,11 @@ type Local struct {
 	stop      sync.Once
 	loads     loads
 	counts    counts
-	gone      map[wire.InstanceID]time.Time // the sweeper's: since when it has seen them gone
+	opened    time.Time
+
+	// The sweeper's.
+	gone      map[wire.InstanceID]time.Time // since when it has seen them gone
+	leftovers bool                          // what an earlier life left has been removed
 
 	// The writer's.
 	journal  *journal
@@ -53,7 +57,7 @@ func Open(cfg Config) (*Local, error) {
 	l := &Local{
 		cfg: cfg, log: cfg.Log, table: placement.New(),
 		proposals: make(chan *proposal, maxQueue), stopped: make(chan struct{}), snapshot: make(chan struct{}, 1),
-		gone: map[wire.InstanceID]time.Time{},
+		opened: cfg.Now(),
 	}
 	if err := l.load(); err != nil {
 		_ = l.Close()

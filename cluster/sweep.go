@@ -31,13 +31,8 @@ func (l *Local) sweepEvery(ctx context.Context, every time.Duration) error {
 func (l *Local) sweep(ctx context.Context) error {
 	now := l.cfg.Now()
 	l.forgetReports(now)
-	if err := l.sweepInstances(ctx, now); err != nil {
+	if err := l.sweepRows(ctx, now); err != nil {
 		return err
-	}
-	for _, a := range l.table.Deleting() {
-		if err := l.sweepApp(ctx, a.ID); err != nil {
-			return err
-		}
 	}
 	if err := l.endSessions(ctx, now); err != nil {
 		return err
@@ -45,60 +40,70 @@ func (l *Local) sweep(ctx context.Context) error {
 	return l.removeKeys(ctx, now)
 }
 
-// sweepInstances removes the rows of instances that have been gone for as long as free rows stay.
-func (l *Local) sweepInstances(ctx context.Context, now time.Time) error {
-	seen := make(map[wire.InstanceID]time.Time, len(l.gone))
+// sweepRows removes the rows of instances that have been gone for as long as free rows stay, those of apps being
+// deleted, and, when as much time has passed since the start, those that an earlier life of this node left pending or
+// tentative: who had asked for them is gone.
+func (l *Local) sweepRows(ctx context.Context, now time.Time) error {
+	due := l.dueInstances(now)
+	deleting := map[wire.AppID]bool{}
+	for _, a := range l.table.Deleting() {
+		deleting[a.ID] = true
+	}
+	leftovers := !l.leftovers && now.Sub(l.opened) >= l.cfg.FreeRows
+	if len(due) == 0 && len(deleting) == 0 && !leftovers {
+		return nil
+	}
+	err := l.removeRows(ctx, func(s *placement.State) bool {
+		return s.Free && (due[s.Instance] || deleting[s.App]) ||
+			leftovers && (s.Pending || s.Tentative) && s.Epoch.Index() < uint64(l.self.ID)
+	})
+	l.leftovers = l.leftovers || leftovers && err == nil
+	return err
+}
+
+// dueInstances returns the instances that this node has seen gone for long enough.
+func (l *Local) dueInstances(now time.Time) map[wire.InstanceID]bool {
+	seen, due := map[wire.InstanceID]time.Time{}, map[wire.InstanceID]bool{}
 	for _, inst := range l.table.GoneInstances() {
 		since, ok := l.gone[inst.ID]
 		if !ok {
 			since = now
 		}
 		seen[inst.ID] = since
+		if now.Sub(since) >= l.cfg.FreeRows {
+			due[inst.ID] = true
+		}
 	}
 	l.gone = seen
-	for id, since := range seen {
-		if now.Sub(since) < l.cfg.FreeRows {
-			continue
-		}
-		inst, ok := l.table.Instance(id)
-		if !ok {
-			continue
-		}
-		if err := l.removeAll(ctx, inst.App, func() []placement.State { return l.table.StatesOf(id, sweepAtOnce) }); err != nil {
-			return err
-		}
-	}
-	return nil
+	return due
 }
 
-// sweepApp removes the rows of an app that is being deleted.
-func (l *Local) sweepApp(ctx context.Context, app wire.AppID) error {
-	return l.removeAll(ctx, app, func() []placement.State { return l.table.States(app, 0, sweepAtOnce) })
-}
-
-// removeAll removes rows as long as next finds some.
-func (l *Local) removeAll(ctx context.Context, app wire.AppID, next func() []placement.State) error {
-	for {
-		states := next()
-		var cmds []placement.Command
-		for _, s := range states {
-			if s.Free {
-				cmds = append(cmds, &placement.Remove{App: app, State: s.State, Epoch: s.Epoch})
+// removeRows proposes to remove the rows wanted, some at a time.
+func (l *Local) removeRows(ctx context.Context, want func(*placement.State) bool) error {
+	var cmds []placement.Command
+	for s := range l.table.All() {
+		if !want(&s) {
+			continue
+		}
+		cmds = append(cmds, &placement.Remove{App: s.App, State: s.State, Epoch: s.Epoch})
+		if len(cmds) == sweepAtOnce {
+			if err := l.removeSome(ctx, cmds); err != nil {
+				return err
 			}
-		}
-		if len(cmds) == 0 {
-			return nil
-		}
-		results, err := l.many(ctx, cmds)
-		if err != nil {
-			return err
-		}
-		for _, r := range results {
-			if r.Outcome == placement.Done {
-				l.counts.swept.Add(1)
-			}
+			cmds = nil
 		}
 	}
+	return l.removeSome(ctx, cmds)
+}
+
+func (l *Local) removeSome(ctx context.Context, cmds []placement.Command) error {
+	results, err := l.many(ctx, cmds)
+	for _, r := range results {
+		if r.Outcome == placement.Done {
+			l.counts.swept.Add(1)
+		}
+	}
+	return err
 }
 
 // endSessions ends earlier lives of nodes that no instance is attached to any more.

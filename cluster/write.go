@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,13 +18,21 @@ import (
 // again.
 type proposal struct {
 	prepare func(b *batch) ([]placement.Command, error)
+	fate    atomic.Uint32
 	results []placement.Result
 	err     error
 	done    chan struct{}
 }
 
-// submit has commands committed and returns a result for each; none when prepare had nothing to do. An error that
-// is ctx's leaves open whether they were committed.
+// The fates of a proposal: whoever is first decides.
+const (
+	waits uint32 = iota
+	taken
+	withdrawn
+)
+
+// submit has commands committed and returns a result for each; none when prepare had nothing to do. With ctx's error
+// nothing was committed: once the writer has taken a proposal, its asker waits for the end of that batch.
 func (l *Local) submit(ctx context.Context, prepare func(b *batch) ([]placement.Command, error)) ([]placement.Result, error) {
 	p := &proposal{prepare: prepare, done: make(chan struct{})}
 	select {
@@ -36,10 +45,23 @@ func (l *Local) submit(ctx context.Context, prepare func(b *batch) ([]placement.
 	select {
 	case <-p.done:
 		return p.results, p.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
 	case <-l.stopped:
+		return p.end()
+	case <-ctx.Done():
 	}
+	if p.fate.CompareAndSwap(waits, withdrawn) {
+		return nil, ctx.Err()
+	}
+	select {
+	case <-p.done:
+		return p.results, p.err
+	case <-l.stopped:
+		return p.end()
+	}
+}
+
+// end returns what became of a proposal after the writer has ended.
+func (p *proposal) end() ([]placement.Result, error) {
 	select {
 	case <-p.done:
 		return p.results, p.err
@@ -130,6 +152,9 @@ func (l *Local) writeBatch(p *proposal) error {
 
 // take prepares a proposal and adds its commands to the batch. It returns how many bytes they take.
 func (b *batch) take(p *proposal) (size int) {
+	if !p.fate.CompareAndSwap(waits, taken) {
+		return 0
+	}
 	cmds, err := p.prepare(b)
 	if err != nil || len(cmds) == 0 {
 		p.err = err

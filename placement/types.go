@@ -104,6 +104,7 @@ func (a *App) HasSecret(hash [32]byte) bool {
 
 // State is one row of a listing.
 type State struct {
+	App   wire.AppID
 	State wire.StateID
 	Row
 }

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"container/heap"
 	"encoding/json"
+	"iter"
 	"slices"
 	"strings"
 
@@ -196,49 +197,59 @@ func (h *lowest) Pop() any {
 }
 
 // States returns the first limit rows of an app in the order of their ids, from the one given on. It looks at every
-// row of the table without holding up writers: for listings, not for the data path.
+// row of the table: for listings, not for the data path.
 func (t *Table) States(app wire.AppID, from wire.StateID, limit int) []State {
-	c := t.content.Load()
-	e := c.dir.find(app)
-	if e == nil || limit <= 0 {
-		return nil
-	}
 	var kept lowest
-	c.scan(t, func(r stored) {
-		if r.app != e.slot || r.state < from || len(kept) == limit && r.state > kept[0].State {
-			return
+	for s := range t.All() {
+		if s.App != app || s.State < from || limit <= 0 || len(kept) == limit && s.State > kept[0].State {
+			continue
 		}
-		heap.Push(&kept, State{State: r.state, Row: c.join(&r)})
+		heap.Push(&kept, s)
 		if len(kept) > limit {
 			heap.Pop(&kept)
 		}
-	})
+	}
 	slices.SortFunc(kept, func(a, b State) int { return cmp.Compare(a.State, b.State) })
 	return kept
 }
 
-// StatesOf returns up to limit rows that name an instance, live or gone, in no order. Like States it looks at all rows.
+// StatesOf returns up to limit rows that name an instance, live or gone, in no order. It may look at every row.
 func (t *Table) StatesOf(id wire.InstanceID, limit int) []State {
-	c := t.content.Load()
 	var out []State
-	c.scan(t, func(r stored) {
+	for s := range t.All() {
 		if len(out) >= limit {
-			return
+			break
 		}
-		if row := c.join(&r); row.Instance == id {
-			out = append(out, State{State: r.state, Row: row})
+		if s.Instance == id {
+			out = append(out, s)
 		}
-	})
+	}
 	return out
 }
 
-// scan calls f for every row, each shard as of one moment, under the read lock one shard at a time.
-func (c *content) scan(t *Table, f func(stored)) {
-	for i := range c.shards {
-		t.mu.RLock()
-		c.shards[i].block.Load().each(f)
-		t.mu.RUnlock()
+// All yields every row, in no order, those of apps being deleted included. Each of 1,024 parts is seen as of one
+// moment and yielded without a lock, so the table may be changed meanwhile.
+func (t *Table) All() iter.Seq[State] {
+	return func(yield func(State) bool) {
+		var part []State
+		for i := range shardCount {
+			part = t.part(i, part[:0])
+			for _, s := range part {
+				if !yield(s) {
+					return
+				}
+			}
+		}
 	}
+}
+
+func (t *Table) part(i int, dst []State) []State {
+	c, done := t.view()
+	defer done()
+	c.shards[i].block.Load().each(func(r stored) {
+		dst = append(dst, State{App: c.tenants.get(r.app).id, State: r.state, Row: c.join(&r)})
+	})
+	return dst
 }
 
 // Sessions returns the open node sessions, oldest first.
