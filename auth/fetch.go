@@ -40,7 +40,14 @@ func newFetcher(allowHosts []string) *fetcher {
 		listed:  newClient(nil),
 	}
 	for _, host := range allowHosts {
-		f.allowed[strings.ToLower(host)] = true
+		host = strings.ToLower(host)
+		if _, _, err := net.SplitHostPort(host); err == nil {
+			f.allowed[host] = true
+			continue
+		}
+		host = strings.Trim(host, "[]")
+		f.allowed[net.JoinHostPort(host, "443")] = true
+		f.allowed[net.JoinHostPort(host, "80")] = true
 	}
 	return f
 }

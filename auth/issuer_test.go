@@ -329,6 +329,18 @@ func TestLocalAddressesAreRefused(t *testing.T) {
 	}
 }
 
+func TestListedHosts(t *testing.T) {
+	f := newFetcher([]string{"ID.internal", "[::1]", "::2", "127.0.0.1:8443", "[::3]:1"})
+	for _, at := range []string{"id.internal:443", "id.internal:80", "[::1]:443", "[::2]:80", "127.0.0.1:8443", "[::3]:1"} {
+		if !f.allowed[at] {
+			t.Errorf("%s is not allowed", at)
+		}
+	}
+	if len(f.allowed) != 8 || f.allowed["127.0.0.1:443"] {
+		t.Errorf("allowed %v", f.allowed)
+	}
+}
+
 func TestSlowIssuerIsGivenUp(t *testing.T) {
 	release := make(chan struct{})
 	issuer := newTestIssuer(t)

@@ -5,19 +5,19 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 )
 
 const (
-	maxLoginConfig = 64 << 10
+	maxLoginConfig = 1 << 20
 	maxSeparator   = 16
-	maxIssuers     = 8  // one backend may configure
-	maxUnion       = 64 // client ids, and issuers, of one app
+	maxIssuers     = 64
+	maxClients     = 64
 )
 
-// LoginConfig is which logins an app has: what one backend registered, or the
-// union over several. The zero value means that nobody configured anything: then
+// LoginConfig is which logins an app has. The zero value means that nobody configured anything: then
 // anonymous and nickname are on.
 type LoginConfig struct {
 	// Configured says that at least one login was named, even one that is not
@@ -31,6 +31,9 @@ type LoginConfig struct {
 	Google []string
 	// OIDC has the custom issuers by name.
 	OIDC map[string]OIDCLogin
+	// Ignored says which parts could not be read and are off therefore, in
+	// sentences for the log.
+	Ignored []string
 }
 
 // OIDCLogin is one custom OpenID issuer.
@@ -68,11 +71,11 @@ func (c *LoginConfig) NameSeparator() string {
 
 // rawLogin is a configuration as it is registered.
 type rawLogin struct {
-	Anonymous json.RawMessage            `json:"anonymous"`
-	Nickname  json.RawMessage            `json:"nickname"`
-	Google    json.RawMessage            `json:"google"`
-	Email     json.RawMessage            `json:"email"`
-	OIDC      map[string]json.RawMessage `json:"oidc"`
+	Anonymous json.RawMessage `json:"anonymous"`
+	Nickname  json.RawMessage `json:"nickname"`
+	Google    json.RawMessage `json:"google"`
+	Email     json.RawMessage `json:"email"`
+	OIDC      json.RawMessage `json:"oidc"`
 }
 
 // named reports whether a key was there and does not say "off".
@@ -83,7 +86,9 @@ func named(raw json.RawMessage) bool {
 // ParseLogin reads a login configuration as backends register it: the legacy
 // authInfo {"anonymous":{"separator"},"nickname":{},"google":{"clientId"}} and,
 // beyond it, "oidc":{name:{"issuer","clientId","jwks"}}. Empty input, null and {}
-// give the zero value; unknown keys are ignored; at most 64 KiB and 8 issuers.
+// give the zero value; unknown keys are ignored. A part that cannot be read is
+// off and listed in Ignored: a mistake closes a login and never opens one. Only
+// what is no JSON object, or more than 1 MiB, is an error.
 func ParseLogin(raw json.RawMessage) (LoginConfig, error) {
 	raw = bytes.TrimSpace(raw)
 	if !named(raw) {
@@ -97,62 +102,98 @@ func ParseLogin(raw json.RawMessage) (LoginConfig, error) {
 		return LoginConfig{}, errors.New("login configuration: not a JSON object of logins")
 	}
 	c := LoginConfig{Anonymous: named(in.Anonymous), Nickname: named(in.Nickname)}
-	c.Configured = c.Anonymous || c.Nickname || named(in.Google) || named(in.Email) || len(in.OIDC) > 0
-	if err := c.parseAnonymous(in.Anonymous); err != nil {
-		return LoginConfig{}, err
+	c.Configured = c.Anonymous || c.Nickname || named(in.Google) || named(in.Email) || named(in.OIDC)
+	if c.Anonymous {
+		c.parseAnonymous(in.Anonymous)
 	}
 	if named(in.Google) {
-		var g struct {
-			ClientID string `json:"clientId"`
-		}
-		if err := json.Unmarshal(in.Google, &g); err != nil || g.ClientID == "" {
-			return LoginConfig{}, errors.New(`login configuration: google needs {"clientId": "..."}`)
-		}
-		c.Google = []string{g.ClientID}
+		c.parseGoogle(in.Google)
 	}
-	return c, c.parseIssuers(in.OIDC)
+	if named(in.OIDC) {
+		c.parseIssuers(in.OIDC)
+	}
+	return c, nil
 }
 
-func (c *LoginConfig) parseAnonymous(raw json.RawMessage) error {
-	if !c.Anonymous {
-		return nil
-	}
+func (c *LoginConfig) ignore(format string, args ...any) {
+	c.Ignored = append(c.Ignored, fmt.Sprintf(format, args...))
+}
+
+func (c *LoginConfig) parseAnonymous(raw json.RawMessage) {
 	var a struct {
 		Separator *string `json:"separator"`
 	}
-	// Anything but an object is taken as "on".
-	_ = json.Unmarshal(raw, &a)
 	c.Separator = Separator
-	if a.Separator != nil {
-		c.Separator = *a.Separator
+	// Anything but an object is taken as "on".
+	if json.Unmarshal(raw, &a) != nil || a.Separator == nil {
+		return
 	}
-	if len(c.Separator) > maxSeparator {
-		return fmt.Errorf("login configuration: the separator has more than %d bytes", maxSeparator)
+	if len(*a.Separator) > maxSeparator {
+		c.ignore("anonymous: the separator has more than %d bytes", maxSeparator)
+		return
 	}
-	return nil
+	c.Separator = *a.Separator
 }
 
-func (c *LoginConfig) parseIssuers(in map[string]json.RawMessage) error {
-	if len(in) > maxIssuers {
-		return fmt.Errorf("login configuration: more than %d issuers", maxIssuers)
+func (c *LoginConfig) parseGoogle(raw json.RawMessage) {
+	var g struct {
+		ClientID json.RawMessage `json:"clientId"`
 	}
-	for name, raw := range in {
-		if !named(raw) {
+	if json.Unmarshal(raw, &g) != nil {
+		c.ignore(`google: not an object like {"clientId": "..."}`)
+		return
+	}
+	clients, err := parseClients(g.ClientID)
+	if err != nil {
+		c.ignore("google: %v", err)
+		return
+	}
+	c.Google = clients
+}
+
+// parseClients reads one client id or a list of them.
+func parseClients(raw json.RawMessage) ([]string, error) {
+	var one string
+	var many []string
+	if json.Unmarshal(raw, &one) == nil {
+		many = []string{one}
+	} else if json.Unmarshal(raw, &many) != nil {
+		return nil, errors.New("clientId must be text or a list of texts")
+	}
+	if len(many) == 0 || len(many) > maxClients || slices.Contains(many, "") {
+		return nil, fmt.Errorf("clientId must have 1 to %d entries, none empty", maxClients)
+	}
+	return many, nil
+}
+
+func (c *LoginConfig) parseIssuers(raw json.RawMessage) {
+	var in map[string]json.RawMessage
+	if json.Unmarshal(raw, &in) != nil {
+		c.ignore("oidc: not an object of issuers by name")
+		return
+	}
+	if len(in) > maxIssuers {
+		c.ignore("oidc: more than %d issuers", maxIssuers)
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(in)) {
+		if !named(in[name]) {
 			continue
 		}
 		if !isProviderName(name) {
-			return fmt.Errorf("login configuration: %q is no name for an issuer (1 to 32 of a-z, 0-9 and -, not the name of another login)", capped(name))
+			c.ignore("oidc: %q is no name for an issuer (1 to 32 of a-z, 0-9 and -, not the name of another login)", capped(name))
+			continue
 		}
-		login, err := parseIssuer(raw)
+		login, err := parseIssuer(in[name])
 		if err != nil {
-			return fmt.Errorf("login configuration: issuer %q: %w", name, err)
+			c.ignore("oidc %s: %v", name, err)
+			continue
 		}
 		if c.OIDC == nil {
 			c.OIDC = make(map[string]OIDCLogin)
 		}
 		c.OIDC[name] = login
 	}
-	return nil
 }
 
 func parseIssuer(raw json.RawMessage) (OIDCLogin, error) {
@@ -164,15 +205,9 @@ func parseIssuer(raw json.RawMessage) (OIDCLogin, error) {
 	if err := json.Unmarshal(raw, &in); err != nil {
 		return OIDCLogin{}, errors.New("not an object with issuer and clientId")
 	}
-	var one string
-	var many []string
-	if json.Unmarshal(in.ClientID, &one) == nil {
-		many = []string{one}
-	} else if json.Unmarshal(in.ClientID, &many) != nil {
-		return OIDCLogin{}, errors.New("clientId must be text or a list of texts")
-	}
-	if len(many) == 0 || len(many) > maxIssuers || slices.Contains(many, "") {
-		return OIDCLogin{}, fmt.Errorf("clientId must have 1 to %d entries, none empty", maxIssuers)
+	clients, err := parseClients(in.ClientID)
+	if err != nil {
+		return OIDCLogin{}, err
 	}
 	if err := checkURL(in.Issuer); err != nil {
 		return OIDCLogin{}, fmt.Errorf("issuer %w", err)
@@ -182,7 +217,7 @@ func parseIssuer(raw json.RawMessage) (OIDCLogin, error) {
 			return OIDCLogin{}, fmt.Errorf("jwks %w", err)
 		}
 	}
-	return OIDCLogin{Issuer: in.Issuer, Audience: many, JWKS: in.JWKS}, nil
+	return OIDCLogin{Issuer: in.Issuer, Audience: clients, JWKS: in.JWKS}, nil
 }
 
 // checkURL accepts absolute web addresses without user, fragment or oddities.
@@ -206,35 +241,4 @@ func isProviderName(s string) bool {
 		}
 	}
 	return true
-}
-
-// Union returns what any of the configurations allows. Where two differ in the
-// separator or in an issuer of one name, the first counts: hand them in a fixed
-// order. At most 64 client ids and 64 issuers are taken.
-func Union(configs ...LoginConfig) LoginConfig {
-	var out LoginConfig
-	for i := range configs {
-		c := &configs[i]
-		if c.Anonymous && !out.Anonymous {
-			out.Separator = c.Separator
-		}
-		out.Configured = out.Configured || c.Configured
-		out.Anonymous = out.Anonymous || c.Anonymous
-		out.Nickname = out.Nickname || c.Nickname
-		for _, id := range c.Google {
-			if len(out.Google) < maxUnion && !slices.Contains(out.Google, id) {
-				out.Google = append(out.Google, id)
-			}
-		}
-		for name, login := range c.OIDC {
-			if _, ok := out.OIDC[name]; ok || len(out.OIDC) >= maxUnion {
-				continue
-			}
-			if out.OIDC == nil {
-				out.OIDC = make(map[string]OIDCLogin)
-			}
-			out.OIDC[name] = login
-		}
-	}
-	return out
 }

@@ -41,38 +41,58 @@ func TestParseLogin(t *testing.T) {
 }
 
 func TestParseLoginRefuses(t *testing.T) {
-	issuer := func(s string) string { return `{"oidc":{"acme":` + s + `}}` }
-	many := make([]string, 9)
-	for i := range many {
-		many[i] = fmt.Sprintf(`"i%d":{"issuer":"https://i","clientId":"c"}`, i)
-	}
 	for name, in := range map[string]string{
-		"not JSON":        `{`,
-		"a list":          `[]`,
-		"text":            `"anonymous"`,
-		"too large":       `{"x":"` + strings.Repeat("x", maxLoginConfig) + `"}`,
-		"long separator":  `{"anonymous":{"separator":"` + strings.Repeat("-", 17) + `"}}`,
-		"google bare":     `{"google":{}}`,
-		"google a number": `{"google":7}`,
-		"reserved name":   `{"oidc":{"google":{"issuer":"https://i","clientId":"c"}}}`,
-		"odd name":        `{"oidc":{"Ac/me":{"issuer":"https://i","clientId":"c"}}}`,
-		"long name":       `{"oidc":{"` + strings.Repeat("a", 33) + `":{"issuer":"https://i","clientId":"c"}}}`,
-		"no name":         `{"oidc":{"":{"issuer":"https://i","clientId":"c"}}}`,
-		"many issuers":    `{"oidc":{` + strings.Join(many, ",") + `}}`,
-		"no client":       issuer(`{"issuer":"https://i"}`),
-		"empty client":    issuer(`{"issuer":"https://i","clientId":""}`),
-		"empty clients":   issuer(`{"issuer":"https://i","clientId":[]}`),
-		"client a number": issuer(`{"issuer":"https://i","clientId":7}`),
-		"not an object":   issuer(`7`),
-		"no issuer":       issuer(`{"clientId":"c"}`),
-		"file":            issuer(`{"issuer":"file:///etc/passwd","clientId":"c"}`),
-		"user":            issuer(`{"issuer":"https://u:p@i","clientId":"c"}`),
-		"fragment":        issuer(`{"issuer":"https://i#f","clientId":"c"}`),
-		"jwks":            issuer(`{"issuer":"https://i","clientId":"c","jwks":"gopher://i"}`),
+		"not JSON":  `{`,
+		"a list":    `[]`,
+		"text":      `"anonymous"`,
+		"too large": `{"x":"` + strings.Repeat("x", maxLoginConfig) + `"}`,
 	} {
 		if got, err := ParseLogin(json.RawMessage(in)); err == nil {
 			t.Errorf("%s: accepted as %+v", name, got)
 		}
+	}
+}
+
+func TestMistakesCloseLogins(t *testing.T) {
+	issuer := func(s string) string { return `{"oidc":{"acme":` + s + `}}` }
+	many := make([]string, maxIssuers+1)
+	for i := range many {
+		many[i] = fmt.Sprintf(`"i%d":{"issuer":"https://i","clientId":"c"}`, i)
+	}
+	for name, in := range map[string]string{
+		"google bare":      `{"google":{}}`,
+		"google a number":  `{"google":7}`,
+		"oidc a list":      `{"oidc":[]}`,
+		"reserved name":    `{"oidc":{"google":{"issuer":"https://i","clientId":"c"}}}`,
+		"odd name":         `{"oidc":{"Ac/me":{"issuer":"https://i","clientId":"c"}}}`,
+		"long name":        `{"oidc":{"` + strings.Repeat("a", 33) + `":{"issuer":"https://i","clientId":"c"}}}`,
+		"no name":          `{"oidc":{"":{"issuer":"https://i","clientId":"c"}}}`,
+		"many issuers":     `{"oidc":{` + strings.Join(many, ",") + `}}`,
+		"no client":        issuer(`{"issuer":"https://i"}`),
+		"empty client":     issuer(`{"issuer":"https://i","clientId":""}`),
+		"empty clients":    issuer(`{"issuer":"https://i","clientId":[]}`),
+		"client a number":  issuer(`{"issuer":"https://i","clientId":7}`),
+		"not an object":    issuer(`7`),
+		"no issuer":        issuer(`{"clientId":"c"}`),
+		"file":             issuer(`{"issuer":"file:///etc/passwd","clientId":"c"}`),
+		"user":             issuer(`{"issuer":"https://u:p@i","clientId":"c"}`),
+		"fragment":         issuer(`{"issuer":"https://i#f","clientId":"c"}`),
+		"key set a gopher": issuer(`{"issuer":"https://i","clientId":"c","jwks":"gopher://i"}`),
+	} {
+		got, err := ParseLogin(json.RawMessage(in))
+		if err != nil || len(got.Ignored) != 1 || !got.Configured {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		for _, method := range []string{"anonymous", "nickname", "google", "acme", "i1", ""} {
+			if got.Enabled(method) {
+				t.Errorf("%s: %q is on", name, method)
+			}
+		}
+	}
+	// What can be read beside a mistake counts.
+	got, err := ParseLogin(json.RawMessage(`{"anonymous":{"separator":"` + strings.Repeat("-", 17) + `"},"oidc":{"a":{"issuer":"https://i","clientId":"c"},"b":7}}`))
+	if err != nil || len(got.Ignored) != 2 || !got.Enabled("anonymous") || got.NameSeparator() != "-" || !got.Enabled("a") || got.Enabled("b") {
+		t.Errorf("beside mistakes: %+v, %v", got, err)
 	}
 }
 
@@ -109,33 +129,5 @@ func TestEnabled(t *testing.T) {
 	}
 	if c := parse(`{"anonymous":{"separator":"."}}`); c.NameSeparator() != "." {
 		t.Error("the separator is not the configured one")
-	}
-}
-
-func TestUnion(t *testing.T) {
-	one := LoginConfig{Configured: true, Anonymous: true, Separator: ".", Google: []string{"a"}, OIDC: map[string]OIDCLogin{"x": {Issuer: "1"}}}
-	two := LoginConfig{Configured: true, Anonymous: true, Separator: "-", Nickname: true, Google: []string{"a", "b"}, OIDC: map[string]OIDCLogin{"x": {Issuer: "2"}, "y": {Issuer: "3"}}}
-	got := Union(LoginConfig{}, one, two)
-	want := LoginConfig{
-		Configured: true, Anonymous: true, Separator: ".", Nickname: true, Google: []string{"a", "b"},
-		OIDC: map[string]OIDCLogin{"x": {Issuer: "1"}, "y": {Issuer: "3"}},
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("union %+v, want %+v", got, want)
-	}
-	if got := Union(); !reflect.DeepEqual(got, LoginConfig{}) {
-		t.Errorf("union of nothing %+v", got)
-	}
-	var many []LoginConfig
-	for i := range 200 {
-		many = append(many, LoginConfig{
-			Configured: true, Google: []string{fmt.Sprint(i)}, OIDC: map[string]OIDCLogin{fmt.Sprint(i): {}},
-		})
-	}
-	if got := Union(many...); len(got.Google) != maxUnion || len(got.OIDC) != maxUnion {
-		t.Errorf("union of many has %d and %d", len(got.Google), len(got.OIDC))
-	}
-	if got := Union(one); &got.Google[0] == &one.Google[0] {
-		t.Error("the union shares memory with its parts")
 	}
 }

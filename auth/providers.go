@@ -32,8 +32,9 @@ const googleKeys = "https://www.googleapis.com/oauth2/v3/certs"
 type ProvidersConfig struct {
 	// MACKey authenticates anonymous ids. Required, not all zero.
 	MACKey [32]byte
-	// AllowHosts are the hosts ("issuer.internal:8443") whose key sets may be
-	// fetched by plain HTTP and from loopback or link-local addresses.
+	// AllowHosts are the hosts ("issuer.internal:8443"; without a port 443 and 80)
+	// whose key sets may be fetched by plain HTTP and from loopback or link-local
+	// addresses.
 	AllowHosts []string
 	// GoogleKeys is where Google's key set is fetched. Default: Google's own.
 	GoogleKeys string
