@@ -117,6 +117,9 @@ func BenchmarkForward(b *testing.B) {
 
 // A forwarded frame takes no memory, in either direction and kind.
 func TestForwardingTakesNoMemoryPerFrame(t *testing.T) {
+	if raced {
+		t.Skip("pools forget under the race detector")
+	}
 	for name, prepare := range forwarders() {
 		forward := prepare()
 		forward(10_000)
