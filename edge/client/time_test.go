@@ -300,7 +300,7 @@ func TestPlainIsRefusedWhereTLSIsAsked(t *testing.T) {
 		t.Errorf("answered %q", b)
 	}
 	c = w.raw(w.http)
-	_, _ = c.Write([]byte{0x16, 3, 1, 0, 3, 1, 2, 3})
+	_, _ = c.Write([]byte{0x16, 3, 1, 0, 4, 99, 0, 0, 0})
 	_, _ = io.ReadAll(c)
 	eventually(t, "bad TLS is counted", func() bool { return w.metric("client_handshake_failed_total", "reason", "tls") == 1 })
 }
