@@ -4,7 +4,9 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -270,4 +272,22 @@ func codeOf(err error) int {
 		return int(refused.Code)
 	}
 	return 0
+}
+
+// userOf reads the user out of a token.
+func userOf(t *testing.T, token string) string {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("a token of %d parts", len(parts))
+	}
+	var claims struct{ ID string }
+	body, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err == nil {
+		err = json.Unmarshal(body, &claims)
+	}
+	if err != nil || claims.ID == "" {
+		t.Fatalf("a token without a user: %v", err)
+	}
+	return claims.ID
 }

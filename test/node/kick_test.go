@@ -10,6 +10,7 @@ import (
 // A kick ends the connections of one user and nothing else: the state stays where it is, for those who are in it, for the
 // next one who joins, and for the one who was kicked and comes again.
 func TestKickMovesNothing(t *testing.T) {
+	t.Parallel()
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()

@@ -10,6 +10,7 @@ import (
 // Three instances of each of two apps with the same store ids, user ids and state ids. Created states are spread evenly,
 // every message of a client is answered by the instance that has the client's state, and no app sees anything of the other.
 func TestEveryMessageReachesTheInstanceOfItsState(t *testing.T) {
+	t.Parallel()
 	for _, kind := range kinds {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
