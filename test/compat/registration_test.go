@@ -250,6 +250,7 @@ func TestUsersAfterAReconnect(t *testing.T) {
 		}
 	}
 	b.Close()
+	a.awaitInstance(t, n, func(i admin.Instance) bool { return !i.Connected })
 	leaves.conn.(*legacyclient.WebSocket).Leave(1000)
 	a.awaitInstance(t, n, func(i admin.Instance) bool { return !i.Connected && i.Sessions == 1 })
 
