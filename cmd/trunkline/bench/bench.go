@@ -89,6 +89,7 @@ func measure(ctx context.Context, o options, progress io.Writer) (*Report, error
 	default:
 		err = b.targets(ctx)
 	}
+	b.quietNote()
 	return b.report, err
 }
 
@@ -107,7 +108,9 @@ func (b *bench) rounds(ctx context.Context, what string, cs []*contender, one fu
 	for round := range b.o.Rounds {
 		for turn := range cs {
 			i := (round + turn) % len(cs)
+			since := neighboursNow()
 			cell, err := one(ctx, cs[i])
+			b.trackNeighbours(since)
 			if err != nil {
 				return nil, fmt.Errorf("%s, %s: %w", what, cs[i].Name, err)
 			}

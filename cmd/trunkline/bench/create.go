@@ -85,10 +85,11 @@ func (b *bench) joins(ctx context.Context, c *contender, n int) (*Create, error)
 	}
 	b.say("create: %d joins, %d at a time", n, createParallel)
 	j.latency.recording.Store(true)
-	start := j.now()
+	start, since := j.now(), neighboursNow()
 	if err := j.all(ctx, b); err != nil {
 		return nil, err
 	}
+	b.trackNeighbours(since)
 	after, err := c.meter.read(ctx)
 	if err != nil {
 		return nil, err

@@ -124,7 +124,7 @@ func (b *bench) echo(ctx context.Context) error {
 	if b.o.Rate == 0 {
 		b.note("closed loop: a message leaves when an answer has come, so latencies do not show what waited outside; see --rate")
 	}
-	return nil
+	return b.profile(ctx, cs[min(1, len(cs)-1)], b.echoRound(b.o))
 }
 
 func (b *bench) fanout(ctx context.Context) error {
@@ -136,7 +136,7 @@ func (b *bench) fanout(ctx context.Context) error {
 		return err
 	}
 	b.report.Ratios = ratiosTo(b.report.Results, 0)
-	return nil
+	return b.profile(ctx, cs[min(1, len(cs)-1)], b.fanRound(b.o))
 }
 
 // connectionsFor is what of the wished connections can be had, with a line of progress when it is less.

@@ -43,6 +43,7 @@ type contender struct {
 	endpoint endpoint
 	rooms    *rooms // nil: a server without rooms
 	meter    meter
+	admin    string // URL, may be empty
 }
 
 // connect opens n connections and brings them to where messages flow.
@@ -187,7 +188,7 @@ func (s *server) contender(name, app string, perRoom int, secure bool) (*contend
 		e.tls = s.secure
 	}
 	return &contender{
-		Name: name, endpoint: e, meter: s.meter,
+		Name: name, endpoint: e, meter: s.meter, admin: s.admin,
 		rooms: &rooms{endpoint: &e, app: app, perRoom: perRoom},
 	}, nil
 }

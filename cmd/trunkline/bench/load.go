@@ -160,7 +160,7 @@ func (r *run) measure(ctx context.Context, m meter) (Cell, error) {
 	return Cell{
 		Messages: messages, Seconds: seconds, PerSecond: float64(messages) / seconds,
 		CPUMicros:   float64(after.CPU-before.CPU) / 1e3 / float64(messages),
-		Allocations: (after.Mallocs - before.Mallocs) / float64(messages),
+		Allocations: allocated(before, after) / float64(messages),
 		Percentiles: percentilesOf(r.latency.merged()),
 	}, nil
 }

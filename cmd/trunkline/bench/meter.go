@@ -21,6 +21,7 @@ type usage struct {
 	CPU     time.Duration // user and system time of all its threads
 	RSS     int64         // resident bytes
 	Mallocs float64       // heap objects allocated; only an admin port tells, else 0
+	Asking  float64       // heap objects that telling cost
 }
 
 // meter looks at the process under test from outside.
@@ -74,21 +75,6 @@ func usageOf(pid int) (usage, error) {
 	}
 	rss, err := rssOfRollup(rollup)
 	return usage{CPU: cpu, RSS: rss}, err
-}
-
-// childrenOf is empty where the kernel does not tell.
-func childrenOf(pid int) []int {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", pid))
-	if err != nil {
-		return nil
-	}
-	var pids []int
-	for _, f := range strings.Fields(string(text)) {
-		if n, err := strconv.Atoi(f); err == nil {
-			pids = append(pids, n)
-		}
-	}
-	return pids
 }
 
 // cpuOfStat reads fields 14 and 15 of /proc/PID/stat. The name in field 2 may hold spaces and brackets.
@@ -194,12 +180,22 @@ type childMeter struct {
 }
 
 func (m childMeter) read(ctx context.Context) (usage, error) {
-	// Asked first: what the answer costs must not count as the run's.
-	fromAdmin, err := m.admin.read(ctx)
+	// Asked first, and twice: what an answer costs must not count as the run's.
+	first, err := m.admin.read(ctx)
+	if err != nil {
+		return usage{}, err
+	}
+	second, err := m.admin.read(ctx)
 	if err != nil {
 		return usage{}, err
 	}
 	u, err := m.processMeter.read(ctx)
-	u.Mallocs = fromAdmin.Mallocs
+	u.Mallocs, u.Asking = second.Mallocs, second.Mallocs-first.Mallocs
 	return u, err
+}
+
+// allocated is how many heap objects were made between two readings, without what the readings themselves cost: the
+// rest of the first one's second question and the second one's first.
+func allocated(before, after usage) float64 {
+	return max(after.Mallocs-before.Mallocs-before.Asking-after.Asking, 0)
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,37 @@ func TestProcessMeterSeesThisProcess(t *testing.T) {
 		if after.CPU > before.CPU {
 			return
 		}
+	}
+}
+
+func TestNeighbours(t *testing.T) {
+	const stat = "cpu  100 1 50 9000 70 2 3 4 60 0\ncpu0 1 1 1\n"
+	if busy := busyOfStat([]byte(stat)); busy != 160 {
+		t.Fatalf("busy %d", busy)
+	}
+	if busyOfStat(nil) != 0 || busyOfStat([]byte("intr 1 2 3")) != 0 {
+		t.Fatal("busy without a cpu line")
+	}
+	before := moment{at: time.Unix(0, 0), busy: 1000, ours: 100}
+	all := int64(10 * ticksPerSecond * runtime.NumCPU()) // of 10 s
+	after := moment{at: time.Unix(10, 0), busy: 1000 + all/2, ours: 100 + all/4}
+	if got := after.others(before); got != 0.25 {
+		t.Fatalf("others %v", got)
+	}
+	if familyTicks(os.Getpid()) < 0 || len(childrenOf(-1)) != 0 {
+		t.Fatal("family")
+	}
+}
+
+func TestAllocatedWithoutTheQuestions(t *testing.T) {
+	// Every question costs 40 objects, the run itself 7. A question's cost shows in the next answer.
+	before := usage{Mallocs: 140, Asking: 40}
+	after := usage{Mallocs: 140 + 40 + 7 + 40, Asking: 40}
+	if got := allocated(before, after); got != 7 {
+		t.Fatalf("allocated %v", got)
+	}
+	if got := allocated(usage{}, usage{}); got != 0 {
+		t.Fatalf("allocated %v where nobody tells", got)
 	}
 }
 

@@ -27,6 +27,7 @@ type options struct {
 	Peers    bool          `json:"peers"`
 	JSON     bool          `json:"-"`
 	Only     string        `json:"only,omitempty"`
+	Profile  string        `json:"-"`
 
 	Target string `json:"target,omitempty"`
 	Admin  string `json:"-"`
@@ -104,6 +105,7 @@ func parseFlags(o options, args []string, out io.Writer) (options, error) {
 	case "fanout":
 		f.IntVar(&o.Window, "window", o.Window, "closed loop: messages in flight (echo: per connection)")
 		f.IntVar(&o.Size, "size", o.Size, "bytes per message")
+		f.StringVar(&o.Profile, "profile", "", "afterwards, write a CPU profile of the coordinator under this load to `FILE`")
 	case "idle":
 		f.IntVar(&o.PerRoom, "per-room", o.PerRoom, "connections per room")
 	case "targets":

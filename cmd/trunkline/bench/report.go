@@ -27,6 +27,8 @@ type Machine struct {
 	Processors int    `json:"processors"`
 	System     string `json:"system"`
 	Go         string `json:"go"`
+	// Others is the largest share of the processors that other programs used during a measurement, 0 to 1.
+	Others float64 `json:"others"`
 }
 
 func thisMachine() Machine {

@@ -36,7 +36,7 @@ func TestWholeBenchmarks(t *testing.T) {
 			return r.Results[1].PerSecond.Median > 0 && r.Results[1].Lost == 0
 		}},
 		{"open loop", "echo --conns 10 --rate 20 --duration 300ms --warmup 50ms --rounds 1", func(r *Report) bool {
-			return r.Results[1].PerSecond.Median > 100 && r.Results[1].P50.Median > 0
+			return r.Results[1].PerSecond.Median > 0 && r.Results[1].P50.Median > 0 && r.Results[1].Lost == 0
 		}},
 		{"fanout", "fanout --conns 10 --duration 100ms --warmup 10ms --rounds 1", func(r *Report) bool {
 			return r.Results[1].PerSecond.Median > 0 && r.Results[1].Lost == 0
