@@ -1,0 +1,335 @@
+package placement
+
+import (
+	"bytes"
+	"fmt"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// check compares everything that the table counts with what there is.
+func (c *content) check() error {
+	rows, states, perInstance, taints := 0, map[uint32]int{}, map[uint32]int{}, map[uint32]int{}
+	for i := range c.shards {
+		s, used := &c.shards[i], 0
+		s.block.Load().each(func(r stored) {
+			used++
+			states[r.app]++
+			perInstance[r.instance]++
+			if r.taint != 0 {
+				taints[r.taint]++
+			}
+		})
+		if used != s.used {
+			return fmt.Errorf("shard %d has %d rows and counts %d", i, used, s.used)
+		}
+		rows += used
+	}
+	if rows != c.rows {
+		return fmt.Errorf("%d rows, counted %d", rows, c.rows)
+	}
+	for slot, n := range c.rowsOf {
+		if n != perInstance[uint32(slot)] {
+			return fmt.Errorf("instance slot %d has %d rows, counted %d", slot, perInstance[uint32(slot)], n)
+		}
+	}
+	for storeID, ref := range c.taintOf {
+		if taints[ref.slot] != ref.rows || ref.rows == 0 || *c.taints.get(ref.slot) != storeID {
+			return fmt.Errorf("taint %q has %d rows, counted %d", storeID, taints[ref.slot], ref.rows)
+		}
+	}
+	live, ghosts := map[wire.AppID]int{}, map[wire.AppID]int{}
+	for id, slot := range c.byID {
+		inst := c.instances.get(slot)
+		switch {
+		case inst == nil || inst.ID != id:
+			return fmt.Errorf("instance %d is not in its slot", id)
+		case inst.Gone && perInstance[slot] == 0:
+			return fmt.Errorf("instance %d is gone, has no rows and is remembered", id)
+		case inst.Gone:
+			ghosts[inst.App]++
+		case c.byName[nameOf(inst)] != slot:
+			return fmt.Errorf("instance %d is not found by its name", id)
+		default:
+			live[inst.App]++
+		}
+	}
+	idle, apps := 0, 0
+	for _, e := range c.tenants.values() {
+		if e == nil {
+			continue
+		}
+		apps++
+		if e.idleSince != 0 {
+			idle++
+		}
+		if e.states != states[e.slot] || len(e.live) != live[e.id] || e.ghosts != ghosts[e.id] || c.dir.find(e.id) != e {
+			return fmt.Errorf("app %s: %d states, %d live, %d ghosts do not match", e.id, e.states, len(e.live), e.ghosts)
+		}
+		if e.idle() && (e.deleting || e.idleSince == 0) {
+			return fmt.Errorf("app %s: nothing is left of it and it is not forgotten", e.id)
+		}
+	}
+	if idle != c.idle || apps != c.dir.live {
+		return fmt.Errorf("%d idle of %d apps, counted %d of %d", idle, apps, c.idle, c.dir.live)
+	}
+	return nil
+}
+
+type stateKey struct {
+	app   wire.AppID
+	state wire.StateID
+}
+
+// machine applies random commands to two tables and keeps what must stay true of every row over time.
+type machine struct {
+	one, two *Table
+	index    uint64
+	highest  map[stateKey]wire.Epoch                     // of any row the state ever had
+	owner    map[stateKey]map[wire.Epoch]wire.InstanceID // who had it in an epoch
+	nodes    []wire.NodeSession
+	insts    []wire.InstanceID
+	versions []uint64
+}
+
+func newMachine(rt *rapid.T) *machine {
+	m := &machine{
+		one: New(), two: New(), highest: map[stateKey]wire.Epoch{}, owner: map[stateKey]map[wire.Epoch]wire.InstanceID{},
+		versions: []uint64{0},
+	}
+	m.apply(rt, &Form{Generation: testGeneration, MACKey: [32]byte{1, 2, 3}})
+	m.apply(rt, &OpenSession{NodeID: "n1"})
+	return m
+}
+
+func (m *machine) apply(rt *rapid.T, cmds ...Command) {
+	before := m.rows()
+	m.index += rapid.Uint64Range(1, 3).Draw(rt, "gap")
+	entry := AppendEntry(nil, cmds...)
+	r1, err1 := m.one.Apply(m.index, entry, nil)
+	r2, err2 := m.two.Apply(m.index, entry, nil)
+	if err1 != nil || err2 != nil || fmt.Sprint(r1) != fmt.Sprint(r2) {
+		rt.Fatalf("two tables answer %v, %v and %v, %v", r1, err1, r2, err2)
+	}
+	for i, r := range r1 {
+		switch cmds[i].(type) {
+		case *OpenSession:
+			m.nodes = append(m.nodes, r.Node)
+		case *Register:
+			m.insts = append(m.insts, r.Instance)
+		case *SetApp:
+			m.versions = append(m.versions, m.index)
+		}
+	}
+	m.follow(rt, before)
+}
+
+func (m *machine) rows() map[stateKey]Row {
+	rows := map[stateKey]Row{}
+	for s := range m.one.All() {
+		rows[stateKey{s.App, s.State}] = s.Row
+	}
+	return rows
+}
+
+// follow checks what the last entry did to rows: an owner changes with a new epoch of that index, and in no other way.
+func (m *machine) follow(rt *rapid.T, before map[stateKey]Row) {
+	for key, row := range m.rows() {
+		was, known := before[key]
+		if known && was.Epoch == row.Epoch {
+			if was.Instance != row.Instance {
+				rt.Fatalf("%v: the owner changed within epoch %x", key, row.Epoch)
+			}
+			continue
+		}
+		if row.Epoch != wire.MakeEpoch(testGeneration, m.index) {
+			rt.Fatalf("%v: epoch %x given at index %d", key, row.Epoch, m.index)
+		}
+		if row.Epoch <= m.highest[key] {
+			rt.Fatalf("%v: epoch %x after %x", key, row.Epoch, m.highest[key])
+		}
+		if known && !was.Free {
+			// It must have become free in this very entry: then its instance is gone now.
+			if inst, ok := m.one.Instance(was.Instance); ok && !inst.Gone {
+				rt.Fatalf("%v moved away from instance %d, which lives", key, was.Instance)
+			}
+		}
+		m.highest[key] = row.Epoch
+		if m.owner[key] == nil {
+			m.owner[key] = map[wire.Epoch]wire.InstanceID{}
+		}
+		if other, ok := m.owner[key][row.Epoch]; ok && other != row.Instance {
+			rt.Fatalf("%v: epoch %x names instances %d and %d", key, row.Epoch, other, row.Instance)
+		}
+		m.owner[key][row.Epoch] = row.Instance
+	}
+}
+
+func pick[T any](rt *rapid.T, name string, from []T, or T) T {
+	if len(from) == 0 {
+		return or
+	}
+	return rapid.SampledFrom(from).Draw(rt, name)
+}
+
+// command draws a command that has a good chance to be right, and some to be stale.
+func (m *machine) command(rt *rapid.T) Command {
+	app := rapid.SampledFrom([]wire.AppID{appA, appB}).Draw(rt, "app")
+	state := wire.StateID(rapid.Uint64Range(0, 5).Draw(rt, "state"))
+	store := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(rt, "store")
+	row, _ := m.one.Lookup(app, state)
+	epoch := row.Epoch
+	if rapid.IntRange(0, 9).Draw(rt, "stale") == 0 {
+		epoch--
+	}
+	inst := pick(rt, "instance", m.insts, 1)
+	known, _ := m.one.Instance(inst)
+	node := pick(rt, "node", m.nodes, 1)
+	switch rapid.IntRange(0, 16).Draw(rt, "kind") {
+	case 0:
+		return &OpenSession{NodeID: store}
+	case 1:
+		return &EndSession{Session: node, At: 5}
+	case 2, 3:
+		named, _ := m.one.Named(app, store, false, [16]byte{})
+		return &Register{App: app, StoreID: store, Node: node, Replace: named.ID, ReplaceGen: named.Gen, Login: []byte(`{}`)}
+	case 4:
+		return &Register{App: app, StoreID: store, Node: node, Native: true, Incarnation: [16]byte{1 + byte(state)%2}}
+	case 5:
+		return &Gone{Instance: inst, Gen: known.Gen}
+	case 6:
+		return &Drain{Instance: inst, Draining: state%2 == 0}
+	case 7, 8, 9:
+		return &Create{App: app, State: state, Instance: inst, Mode: Mode(rapid.IntRange(0, 2).Draw(rt, "mode"))}
+	case 10, 11:
+		return &Move{App: app, State: state, Expect: epoch, To: inst}
+	case 12:
+		return &Firm{App: app, State: state, Epoch: epoch}
+	case 13:
+		return &Remove{App: app, State: state, Epoch: epoch}
+	case 14:
+		return &Release{App: app, State: state, Epoch: epoch}
+	case 15:
+		if rapid.Bool().Draw(rt, "taint") {
+			return &Untaint{App: app, State: state, StoreID: store}
+		}
+		held := epoch
+		if rapid.Bool().Draw(rt, "older") {
+			held = wire.MakeEpoch(testGeneration-1, 7)
+		}
+		return &Claim{App: app, State: state, Held: held, Instance: inst}
+	default:
+		version := pick(rt, "version", m.versions, 0)
+		if rapid.Bool().Draw(rt, "delete") {
+			return &DeleteApp{App: app, Expect: version}
+		}
+		return &SetApp{App: app, Expect: version, Secrets: [][32]byte{{1}}, Settings: AppSettings{MaxStates: 4}}
+	}
+}
+
+// TestInvariants: whatever is proposed, in whatever order and batches, two tables agree, counts match rows, epochs of a
+// state only rise, an owner changes at most once per index and never away from a living instance, and a table restored
+// from a snapshot is the same table.
+func TestInvariants(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		m := newMachine(rt)
+		for range rapid.IntRange(1, 60).Draw(rt, "entries") {
+			var cmds []Command
+			for range rapid.IntRange(1, 5).Draw(rt, "commands") {
+				cmds = append(cmds, m.command(rt))
+			}
+			m.apply(rt, cmds...)
+			if err := m.one.content.Load().check(); err != nil {
+				rt.Fatal(err)
+			}
+			if rapid.IntRange(0, 4).Draw(rt, "snapshot") == 0 {
+				m.restore(rt)
+			}
+		}
+		m.restore(rt)
+	})
+}
+
+// restore replaces the second table by one restored from the first, which has to go on like it.
+func (m *machine) restore(rt *rapid.T) {
+	var b bytes.Buffer
+	if _, err := m.one.Snapshot().WriteTo(&b); err != nil {
+		rt.Fatal(err)
+	}
+	if m.one.Snapshot().Sum() != m.two.Snapshot().Sum() {
+		rt.Fatal("two tables of the same entries have different snapshots")
+	}
+	fresh := New()
+	if err := fresh.Restore(bytes.NewReader(b.Bytes())); err != nil {
+		rt.Fatal(err)
+	}
+	if err := fresh.content.Load().check(); err != nil {
+		rt.Fatalf("restored: %v", err)
+	}
+	var again bytes.Buffer
+	if _, err := fresh.Snapshot().WriteTo(&again); err != nil {
+		rt.Fatal(err)
+	}
+	if !bytes.Equal(b.Bytes(), again.Bytes()) || fresh.Index() != m.one.Index() {
+		rt.Fatal("a restored table has another snapshot")
+	}
+	for key, row := range m.rows() {
+		if got, ok := fresh.Lookup(key.app, key.state); !ok || got != row {
+			rt.Fatalf("%v: restored as %+v, was %+v", key, got, row)
+		}
+	}
+	m.two = fresh
+}
+
+// TestRowsLikeAMap: one shard's table against a map, with snapshots in between that must not change.
+func TestRowsLikeAMap(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := newContent()
+		e := c.addTenant(appA)
+		c.seed = seed{1, 2}
+		s, want := &shard{}, map[wire.StateID]wire.Epoch{}
+		var frozen *block
+		var then map[wire.StateID]wire.Epoch
+		for range rapid.IntRange(0, 400).Draw(rt, "steps") {
+			state := wire.StateID(rapid.IntRange(0, 120).Draw(rt, "state"))
+			switch rapid.IntRange(0, 9).Draw(rt, "op") {
+			case 0, 1, 2, 3, 4, 5:
+				epoch := wire.Epoch(rapid.Uint64Range(1, 1000).Draw(rt, "epoch"))
+				s.put(c, stored{state: state, epoch: epoch, app: e.slot})
+				want[state] = epoch
+			case 9:
+				frozen, s.shared = s.block.Load(), true
+				then = map[wire.StateID]wire.Epoch{}
+				for k, v := range want {
+					then[k] = v
+				}
+			default:
+				s.remove(c, stored{state: state, app: e.slot})
+				delete(want, state)
+			}
+			if s.used != len(want) {
+				rt.Fatalf("%d rows, want %d", s.used, len(want))
+			}
+		}
+		for state := wire.StateID(0); state <= 120; state++ {
+			row, ok := s.get(c.seed.hash(e.key, state), e.slot, state)
+			if epoch, there := want[state]; ok != there || row.epoch != epoch {
+				rt.Fatalf("state %d: %+v %v, want %d %v", state, row, ok, epoch, there)
+			}
+		}
+		if frozen != nil {
+			frozen.each(func(r stored) {
+				if then[r.state] != r.epoch {
+					rt.Fatalf("frozen row %+v, was %d", r, then[r.state])
+				}
+				delete(then, r.state)
+			})
+			if len(then) > 0 {
+				rt.Fatalf("frozen rows are missing: %v", then)
+			}
+		}
+	})
+}
