@@ -62,7 +62,7 @@ cover: ## statement coverage of the packages that have a floor
 	done
 
 fuzz: ## every fuzz target, FUZZTIME (10s) each
-	@git grep -lE '^func Fuzz[A-Z]' -- '*_test.go' | while read -r file; do \
+	@grep -rlE '^func Fuzz[A-Z]' --include='*_test.go' --exclude-dir=node_modules --exclude-dir='.*' * | sort | while read -r file; do \
 	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$$file"); do \
 	    echo "fuzz $$target ($$(dirname "$$file"), $(FUZZTIME))"; \
 	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "./$$(dirname "$$file")" </dev/null; \

@@ -213,20 +213,53 @@ func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
 	walk(t, func(name string) {
-		if !strings.HasSuffix(name, "_test.go") {
-			return
-		}
-		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.SkipObjectResolution)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, decl := range file.Decls {
-			if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil {
-				names[f.Name.Name] = true
-			}
+		for _, function := range declared(t, name) {
+			names[function] = true
 		}
 	})
 	return names
+}
+
+// declared are the functions of a test file, nothing for another file.
+func declared(t *testing.T, name string) []string {
+	t.Helper()
+	if !strings.HasSuffix(name, "_test.go") {
+		return nil
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, name), nil, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, decl := range file.Decls {
+		if f, ok := decl.(*ast.FuncDecl); ok && f.Recv == nil {
+			names = append(names, f.Name.Name)
+		}
+	}
+	return names
+}
+
+// Every parser of strangers' bytes is fuzzed, in CI for seconds: few enough targets that CI has the time, each with a
+// corpus to start from.
+func TestFuzzTargetsHaveACorpus(t *testing.T) {
+	const most = 12
+	targets := 0
+	walk(t, func(name string) {
+		for _, target := range declared(t, name) {
+			if !strings.HasPrefix(target, "Fuzz") {
+				continue
+			}
+			targets++
+			corpus, _ := filepath.Glob(filepath.Join(root, path.Dir(name), "testdata/fuzz", target, "*"))
+			if len(corpus) == 0 {
+				t.Errorf("%s in %s has no corpus in testdata/fuzz", target, name)
+			}
+		}
+	})
+	if targets > most {
+		t.Errorf("%d fuzz targets, the time of CI is for %d", targets, most)
+	}
+	t.Logf("%d fuzz targets", targets)
 }
 
 // The lock file has to work anywhere, so it names the public registry or none.
