@@ -39,8 +39,9 @@ func tcpPair(t testing.TB) (a, b net.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _, _ = a.Close(), b.Close() })
-	// The kernel is to take little, so that something waits.
-	_, _ = a.(*net.TCPConn).SetWriteBuffer(64<<10), b.(*net.TCPConn).SetReadBuffer(64<<10)
+	// The kernel is to take little, so that something waits. Much less than this, and loopback's large segments make
+	// it open a closed window only after seconds.
+	_, _ = a.(*net.TCPConn).SetWriteBuffer(256<<10), b.(*net.TCPConn).SetReadBuffer(256<<10)
 	_ = b.SetDeadline(time.Now().Add(patience))
 	return a, b
 }
@@ -161,7 +162,7 @@ func TestStalledPeerIsCut(t *testing.T) {
 
 func TestSlowPeerThatMakesProgressIsNotCut(t *testing.T) {
 	a, b := tcpPair(t)
-	const stall = time.Second
+	const stall = 1500 * time.Millisecond
 	c := NewConn(a, Options{MaxPending: 64 << 20, Stall: stall})
 	defer func() { _ = c.Close() }()
 	want := pattern(3 << 20)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/netip"
 	"runtime"
 	"strings"
@@ -325,6 +326,48 @@ func TestPanicEndsOneConnectionOnly(t *testing.T) {
 	}
 	if n := w.metric("client_panics_total"); n != 2 {
 		t.Errorf("%v panics were counted", n)
+	}
+}
+
+func TestPanicOfTheHandlerIsCounted(t *testing.T) {
+	w := newWorld(t, func(_ *Config, d *Deps, _ *fakeRouter) {
+		d.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/boom" {
+				panic("boom")
+			}
+		})
+	})
+	for path, want := range map[string]string{"/boom": "", "/fine": "HTTP/1.1 200"} {
+		c := w.raw(w.http)
+		_, _ = io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+		b, _ := io.ReadAll(c)
+		if !strings.HasPrefix(string(b), want) || want == "" && len(b) > 0 {
+			t.Errorf("%s: answered %q", path, b)
+		}
+	}
+	if n := w.metric("client_panics_total"); n != 1 {
+		t.Errorf("%v panics were counted", n)
+	}
+}
+
+func TestSlowBodyIsCut(t *testing.T) {
+	failed := make(chan error, 1)
+	w := newWorld(t, func(c *Config, d *Deps, _ *fakeRouter) {
+		c.Handshake, c.MinRate = 100*time.Millisecond, 1<<20
+		d.Handler = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			_, err := io.ReadAll(r.Body)
+			failed <- err
+		})
+	})
+	c := w.raw(w.http)
+	_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("a body without its end was taken")
+		}
+	case <-time.After(wait):
+		t.Fatal("a slow body is never cut")
 	}
 }
 

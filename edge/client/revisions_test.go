@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/trunkline-edge/trunkline/wire"
 	"github.com/trunkline-edge/trunkline/wire/hathora"
@@ -233,7 +234,9 @@ func TestEverythingElseGoesToTheHTTPServer(t *testing.T) {
 }
 
 func TestLegacyTCP(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, func(c *Config, _ *Deps, _ *fakeRouter) {
+		c.FirstWait, c.FirstPause = time.Minute, 400*time.Millisecond
+	})
 	hello := hathora.TCPHandshake{Token: []byte(goodToken), App: []byte(testApp.String()), State: 7}
 	read := func(c io.Reader, n int) string {
 		t.Helper()
@@ -287,6 +290,7 @@ func TestLegacyTCP(t *testing.T) {
 		}
 	})
 	t.Run("backend silent", func(t *testing.T) {
+		w := newWorld(t)
 		c := w.raw(w.tcp)
 		_, _ = c.Write(hello.Append(nil))
 		s := w.seat()
@@ -321,7 +325,6 @@ func TestLegacyTCP(t *testing.T) {
 type nativeClient struct {
 	t *testing.T
 	r io.Reader
-	b []byte
 }
 
 func (n *nativeClient) hello() wire.Hello {
