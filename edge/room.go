@@ -188,6 +188,7 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 		absent = rm.home
 	}
 	s.att = nil
+	rm.tellLocked() // its reader may wait in Down for the hold to end
 	rm.mu.Unlock()
 	if flush != nil {
 		flush.Flush()

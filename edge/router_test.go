@@ -166,10 +166,20 @@ func TestOpenSessionsAreHeldAndThenClosed(t *testing.T) {
 		ann := w.joins(secret, 7, "ann")
 		ann.take()
 		w.breaks(b)
+		returned := make(chan error, 1)
+		w.r.spawn(func(context.Context) { returned <- ann.seat.Down([]byte("held"), false) })
 		time.Sleep(29 * time.Second)
 		want(t, "client", ann.take(), "")
 		time.Sleep(2 * time.Second)
 		want(t, "client", ann.take(), "closed 4001 "+wire.CodeNoInstance.Reason())
+		select {
+		case err := <-returned:
+			if err == nil {
+				t.Error("a held message of a closed session was passed on")
+			}
+		default:
+			t.Error("the reader of a closed session still waits")
+		}
 		ann.leaves()
 	})
 }
