@@ -70,6 +70,7 @@ type answer struct {
 type player struct {
 	user, state, kind string
 	send              func(data []byte) error
+	leave             func() // ends the connection; may be called twice
 
 	mu       sync.Mutex
 	answers  []answer
@@ -205,10 +206,11 @@ func (p *player) dialLegacy(t *testing.T, c *coordinator, a app, token string) {
 			}
 		}
 	})
-	t.Cleanup(func() {
+	p.leave = func() {
 		ws.Close()
 		hearing.Wait()
-	})
+	}
+	t.Cleanup(p.leave)
 }
 
 func (p *player) dialNative(t *testing.T, c *coordinator, a app, token string) {
@@ -230,10 +232,11 @@ func (p *player) dialNative(t *testing.T, c *coordinator, a app, token string) {
 			p.change(func() { p.end = err })
 		}
 	})
-	t.Cleanup(func() {
+	p.leave = func() {
 		cancel()
 		running.Wait()
-	})
+	}
+	t.Cleanup(p.leave)
 }
 
 // crowd joins n players, of both kinds in turns, user-1 to user-n, spread over the states in turns.
