@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,10 +30,13 @@ type loadConfig struct {
 
 // Cell is what one run of one contender measured.
 type Cell struct {
-	Messages    int64   `json:"messages"`
-	Seconds     float64 `json:"seconds"`
-	PerSecond   float64 `json:"per_second"`
-	CPUMicros   float64 `json:"cpu_us_per_message"`
+	Messages  int64   `json:"messages"`
+	Seconds   float64 `json:"seconds"`
+	PerSecond float64 `json:"per_second"`
+	CPUMicros float64 `json:"cpu_us_per_message"`
+	// PerCPU is messages per second of processor time that all processes of the run used together, the generator too.
+	// Where nothing but processors limits a run, it is what the rate would be on one quiet processor.
+	PerCPU      float64 `json:"per_cpu_second"`
 	Allocations float64 `json:"allocations_per_frame,omitempty"`
 	Percentiles
 	Lost    int64 `json:"lost"`
@@ -142,6 +146,7 @@ func (r *run) measure(ctx context.Context, m meter) (Cell, error) {
 	if err != nil {
 		return Cell{}, err
 	}
+	family := familyTicks(os.Getpid())
 	start, count := r.now(), r.answered.sum()
 	r.latency.recording.Store(true)
 	if err := r.pause(ctx, r.cfg.duration); err != nil {
@@ -149,6 +154,7 @@ func (r *run) measure(ctx context.Context, m meter) (Cell, error) {
 	}
 	r.latency.recording.Store(false)
 	end, messages := r.now(), r.answered.sum()-count
+	family = familyTicks(os.Getpid()) - family
 	after, err := m.read(ctx)
 	if err != nil {
 		return Cell{}, err
@@ -157,12 +163,16 @@ func (r *run) measure(ctx context.Context, m meter) (Cell, error) {
 		return Cell{}, fmt.Errorf("no answer within %v", r.cfg.duration)
 	}
 	seconds := float64(end-start) / 1e9
-	return Cell{
+	cell := Cell{
 		Messages: messages, Seconds: seconds, PerSecond: float64(messages) / seconds,
 		CPUMicros:   float64(after.CPU-before.CPU) / 1e3 / float64(messages),
 		Allocations: allocated(before, after) / float64(messages),
 		Percentiles: percentilesOf(r.latency.merged()),
-	}, nil
+	}
+	if family > 0 {
+		cell.PerCPU = float64(messages) * ticksPerSecond / float64(family)
+	}
+	return cell, nil
 }
 
 // pause waits for d, or until the run has failed.
