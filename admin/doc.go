@@ -28,7 +28,8 @@
 // the two health checks without detail; without a token, every request whose
 // Host is not a loopback name, so that a web page cannot reach the port by
 // rebinding its own name to 127.0.0.1; requests that a browser sends for another
-// site; bodies above 64 KiB; metrics with a label that names a user or a state.
+// site; bodies above 64 KiB; metrics with a label that names a user, a state or a
+// connection, and the 501st series of one name.
 //
 // The package holds no state of the coordinator. What it lists it is handed as
 // small interfaces (Node, Instances, States, Apps, Tokens, Source), which

@@ -15,11 +15,14 @@ import (
 // prefix goes before every name that a Source emits.
 const prefix = "trunkline_"
 
-// maxSeries bounds what one scrape may answer from the Sources.
-const maxSeries = 20_000
+// Series that one scrape answers from the Sources: of all names, and of one.
+const (
+	maxSeries        = 20_000
+	maxSeriesPerName = 500
+)
 
-// forbiddenLabels would make one series per user or state.
-var forbiddenLabels = []string{"user", "state", "session", "conn", "token"}
+// forbiddenLabels would make one series per user, state or connection.
+var forbiddenLabels = []string{"user", "user_id", "state_id", "room", "session", "conn", "token"}
 
 // collector reads every Source once per scrape. It is unchecked (it describes
 // nothing beforehand) because the packages decide what they count.
@@ -61,7 +64,7 @@ func (c *collector) Describe(chan<- *prometheus.Desc) {}
 // refused and why.
 func (c *collector) Collect(out chan<- prometheus.Metric) {
 	var labels, repeated, excess float64
-	seen := make(map[string]struct{})
+	seen, ofName := make(map[string]struct{}), make(map[string]int)
 	for _, source := range c.sources {
 		source.Collect(func(name string, value float64, pairs ...string) {
 			metric, key, ok := newMetric(name, value, pairs)
@@ -73,11 +76,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 				repeated++
 				return
 			}
-			if len(seen) >= maxSeries {
+			if len(seen) >= maxSeries || ofName[name] >= maxSeriesPerName {
 				excess++
 				return
 			}
 			seen[key] = struct{}{}
+			ofName[name]++
 			out <- metric
 		})
 	}

@@ -49,12 +49,12 @@ func TestMetricsAreExposedAsLinted(t *testing.T) {
 func TestMetricsThatWouldExplodeAreLeftOut(t *testing.T) {
 	text := scraped(t, func(emit func(string, float64, ...string)) {
 		emit("bad_user", 1, "user", "u1")
-		emit("bad_state", 1, "state", "s1")
+		emit("bad_state", 1, "state_id", "s1")
 		emit("odd", 1, "proto")
 		emit("twice_named", 1, "a", "1", "a", "2")
 		emit("same", 1, "a", "1")
 		emit("same", 2, "a", "1")
-		for i := range maxSeries + 10 {
+		for i := range maxSeriesPerName + 11 {
 			emit("many", 1, "n", strconv.Itoa(i))
 		}
 	})

@@ -105,6 +105,7 @@ type Instance struct {
 	Capacity  uint32  `json:"capacity"`         // 0: not said
 	Node      uint64  `json:"nodeSession"`      // that holds its tunnel
 	Gen       uint32  `json:"gen"`              // attachments so far
+	Load      uint32  `json:"loadPermille"`     // of its capacity, as it last reported; 0: nothing fresh
 	Connected bool    `json:"connected"`        // its tunnel is up on this node
 	Remote    string  `json:"remote,omitempty"` // address of the tunnel's other end
 	RTTMillis float64 `json:"rttMillis"`        // of the tunnel; 0: not measured

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -27,6 +28,7 @@ type connectCommand struct {
 	CA        string `name:"ca" help:"Certificates in PEM to trust besides the system's. Default: the throw-away one of dev." placeholder:"FILE"`
 	TokenFile string `help:"File (mode 0600) with a token; TRUNKLINE_TOKEN holds it otherwise. Default: the node at --admin mints one." placeholder:"FILE"`
 	User      string `help:"Id of the user that the minted token is for." placeholder:"ID"`
+	Timeout   span   `help:"Give up when there is no connection after this time." placeholder:"TIME" default:"10s"`
 	Wait      span   `help:"How long to wait for answers when the input ends." placeholder:"TIME" default:"1s"`
 }
 
@@ -51,22 +53,26 @@ func (c *connectCommand) Run(ctx context.Context, w *world) error {
 		}
 	}
 	cfg.OnGap = func(g sdk.Gap) { _, _ = fmt.Fprintf(w.stderr, "messages may be missing: %s\n", gapWords(g)) }
-	cfg.OnDisconnected = func(err error) { _, _ = fmt.Fprintf(w.stderr, "disconnected: %v\n", err) }
+	cfg.Log = slog.New(slog.NewTextHandler(w.stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
 	client, err := sdk.NewClient(cfg)
 	if err != nil {
 		return misuse{err}
 	}
-	typed := make(chan error, 1)
-	go func() {
-		select {
-		case <-connected:
-			typed <- sendLines(client, w.stdin)
-		case <-ctx.Done():
-			typed <- nil
-		}
-	}()
 	ended := make(chan error, 1)
 	go func() { ended <- client.Run(ctx) }()
+	giveUp := time.NewTimer(c.Timeout.Duration())
+	defer giveUp.Stop()
+	select {
+	case <-connected:
+	case err := <-ended:
+		return c.explain(ctx, err)
+	case <-giveUp.C:
+		cancel()
+		<-ended
+		return fmt.Errorf("connect %s: no connection after %s: `trunkline instances` shows whether the app has a backend", c.State, c.Timeout)
+	}
+	typed := make(chan error, 1)
+	go func() { typed <- sendLines(client, w.stdin) }()
 	select {
 	case err := <-ended:
 		return c.explain(ctx, err)
@@ -75,15 +81,23 @@ func (c *connectCommand) Run(ctx context.Context, w *world) error {
 			return err
 		}
 	}
-	timer := time.NewTimer(c.Wait.Duration())
-	defer timer.Stop()
+	wait := time.NewTimer(c.Wait.Duration())
+	defer wait.Stop()
 	select {
-	case <-timer.C:
+	case <-wait.C:
 		cancel()
 		return c.explain(ctx, <-ended)
 	case err := <-ended:
 		return c.explain(ctx, err)
 	}
+}
+
+// withoutTime leaves the time out of what connect logs: it is read as it happens.
+func withoutTime(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+		return slog.Attr{}
+	}
+	return a
 }
 
 // explain turns the client's end into what the command answers.

@@ -99,7 +99,11 @@ func (n *node) discard() {
 
 func (n *node) openStores() (err error) {
 	s := n.settings
-	n.table, err = cluster.Open(cluster.Config{DataDir: s.DataDir, NodeID: s.NodeID, Region: s.Region, Log: n.log})
+	cfg := cluster.Default()
+	cfg.DataDir, cfg.NodeID, cfg.Region, cfg.Log = s.DataDir, s.NodeID, s.Region, n.log
+	// The keys of former lives stay until the last token that they signed has expired.
+	cfg.KeyRetention = max(cfg.KeyRetention, s.TokenTTL.Duration()+time.Hour)
+	n.table, err = cluster.Open(cfg)
 	if err != nil {
 		return fmt.Errorf("open the table: %w", err)
 	}
@@ -189,10 +193,17 @@ func (n *node) makeAdmin() (err error) {
 }
 
 // errForced is the end of a node that got a second signal.
-var errForced = errors.New("stopped at once by a second signal: clients were not told")
+var errForced = errors.New("stopped at once by a second signal: not every client was told")
 
-// stopTimeout bounds how long the parts may take to end after the drain.
-const stopTimeout = 10 * time.Second
+const (
+	// sameSignal is the time within which a second signal is taken for the first:
+	// supervisors send one to the process and one to its group.
+	sameSignal = 200 * time.Millisecond
+	// stopTimeout bounds how long the parts may take to end after the drain,
+	// forceTimeout how long after a second signal.
+	stopTimeout  = 10 * time.Second
+	forceTimeout = 2 * time.Second
+)
 
 // runNode runs a node until a signal, the end of ctx or the end of a part.
 func runNode(ctx context.Context, w *world, s *settings, cert certificate, log *slog.Logger, dev *devNode) error {
@@ -201,35 +212,62 @@ func runNode(ctx context.Context, w *world, s *settings, cert certificate, log *
 		return err
 	}
 	run := newStages()
-	if err := n.start(ctx, run); err != nil {
-		return errors.Join(err, n.shutdown(context.WithoutCancel(ctx), run))
-	}
-	if s.PortsFile != "" {
-		if err := n.bound.writePorts(s.PortsFile, n.caFile); err != nil {
-			return errors.Join(err, n.shutdown(context.WithoutCancel(ctx), run))
+	cause := n.up(ctx, w, run)
+	if cause == nil {
+		select {
+		case sig := <-w.signals:
+			n.log.Info("the node is stopping; a second signal stops it at once", "signal", sig.String(), "drain", s.Drain.Duration())
+		case <-ctx.Done():
+		case cause = <-run.failed:
+			n.log.Error("a part of the node failed; the node is stopping", "err", cause)
 		}
 	}
-	if dev != nil {
-		_, _ = io.WriteString(w.stdout, dev.greeting(s, n.bound, thisBuild().Version))
-	}
-	n.log.Info("the node is up", "version", thisBuild().Version, "region", s.Region, "addresses", n.bound.addresses())
+	return errors.Join(cause, n.down(context.WithoutCancel(ctx), w, run))
+}
 
-	var cause error
-	select {
-	case sig := <-w.signals:
-		n.log.Info("the node is stopping; a second signal stops it at once", "signal", sig.String(), "drain", s.Drain.Duration())
-	case <-ctx.Done():
-	case cause = <-run.failed:
-		n.log.Error("a part of the node failed; the node is stopping", "err", cause)
+// up starts the node and tells whoever waits for it.
+func (n *node) up(ctx context.Context, w *world, run *stages) error {
+	if err := n.start(ctx, run); err != nil {
+		return err
 	}
+	if file := n.settings.PortsFile; file != "" {
+		if err := n.bound.writePorts(file, n.caFile); err != nil {
+			return err
+		}
+	}
+	if n.dev != nil {
+		_, _ = io.WriteString(w.stdout, n.dev.greeting(n.settings, n.bound, thisBuild().Version))
+	}
+	n.log.Info("the node is up", "version", thisBuild().Version, "region", n.settings.Region, "addresses", n.bound.addresses())
+	return nil
+}
+
+// down ends a node in order, at once when a second signal comes.
+func (n *node) down(ctx context.Context, w *world, run *stages) error {
+	drain, force := context.WithCancel(ctx)
+	defer force()
+	begun := time.Now()
 	ended := make(chan error, 1)
-	go func() { ended <- n.shutdown(context.WithoutCancel(ctx), run) }()
-	select {
-	case err := <-ended:
-		n.log.Info("the node has stopped")
-		return errors.Join(cause, err)
-	case <-w.signals:
-		return errForced
+	go func() { ended <- n.shutdown(ctx, drain, run) }()
+	for {
+		select {
+		case err := <-ended:
+			n.log.Info("the node has stopped")
+			return err
+		case <-w.signals:
+			if time.Since(begun) < sameSignal {
+				continue
+			}
+		}
+		force()
+		timer := time.NewTimer(forceTimeout)
+		defer timer.Stop()
+		select {
+		case err := <-ended:
+			return errors.Join(errForced, err)
+		case <-timer.C:
+			return errForced
+		}
 	}
 }
 
@@ -272,15 +310,15 @@ func (n *node) start(ctx context.Context, run *stages) error {
 	return nil
 }
 
-// shutdown ends a node in order.
-func (n *node) shutdown(ctx context.Context, run *stages) error {
+// shutdown ends a node in order. The end of drain skips what waits for others.
+func (n *node) shutdown(ctx, drain context.Context, run *stages) error {
 	// 1. Not ready: load balancers look elsewhere before anything else changes.
 	n.draining.Store(true)
 	// 2. Clients are told to come back elsewhere, spread over half the time, so that they do not arrive there all at
 	// once. Tunnels stay up meanwhile: who is still here is still served.
-	drain := n.settings.Drain.Duration()
-	told, cancel := context.WithTimeout(ctx, drain)
-	if err := n.client.Drain(told, drain/2); err != nil && told.Err() == nil {
+	length := n.settings.Drain.Duration()
+	told, cancel := context.WithTimeout(drain, length)
+	if err := n.client.Drain(told, length/2); err != nil && told.Err() == nil {
 		n.log.Warn("clients could not be told to leave", "err", err)
 	}
 	cancel()

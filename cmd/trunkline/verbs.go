@@ -99,9 +99,9 @@ func (c *instancesCommand) Run(ctx context.Context, w *world) error {
 		return err
 	}
 	return c.print(w, admin.InstanceList{Instances: list}, func(t io.Writer) {
-		row(t, "INSTANCE", "APP", "STORE", "KIND", "REGION", "TUNNEL", "STATES", "SESSIONS", "RTT", "CAPACITY")
+		row(t, "INSTANCE", "APP", "STORE", "KIND", "REGION", "TUNNEL", "STATES", "SESSIONS", "LOAD", "RTT", "CAPACITY")
 		for _, in := range list {
-			row(t, in.ID, short(in.App), in.StoreID, in.Kind, or(in.Region, "-"), tunnelWord(in), in.States, in.Sessions, rttWord(in.RTTMillis), capacityWord(in.Capacity))
+			row(t, in.ID, short(in.App), in.StoreID, in.Kind, or(in.Region, "-"), tunnelWord(in), in.States, in.Sessions, loadWord(in.Load), rttWord(in.RTTMillis), capacityWord(in.Capacity))
 		}
 	})
 }
@@ -114,6 +114,13 @@ func tunnelWord(in admin.Instance) string {
 		return "up"
 	}
 	return "down"
+}
+
+func loadWord(permille uint32) string {
+	if permille == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d.%d%%", permille/10, permille%10)
 }
 
 func rttWord(millis float64) string {

@@ -59,7 +59,7 @@ func (stillNode) Checks() []admin.Check {
 }
 
 var storeOne = admin.Instance{
-	ID: 12, App: gameApp, StoreID: "store-1", Kind: "native", Region: "eu", Capacity: 500, Node: 4, Gen: 2, Connected: true,
+	ID: 12, App: gameApp, StoreID: "store-1", Kind: "native", Region: "eu", Capacity: 500, Load: 415, Node: 4, Gen: 2, Connected: true,
 	Remote: "127.0.0.1:5000", RTTMillis: 0.4, States: 2, Sessions: 3,
 }
 

@@ -177,6 +177,7 @@ func (v operatorsView) Instances(_ context.Context, app *wire.AppID) ([]admin.In
 
 func (v operatorsView) instance(in placement.Instance) admin.Instance {
 	at := v.router.Attachment(in.ID)
+	load, _, _ := v.table.Load(in.ID)
 	kind := "legacy"
 	if in.Native {
 		kind = "native"
@@ -184,7 +185,7 @@ func (v operatorsView) instance(in placement.Instance) admin.Instance {
 	return admin.Instance{
 		ID: uint64(in.ID), App: in.App.String(), StoreID: in.StoreID, Kind: kind, Region: in.Region, Capacity: in.Capacity,
 		Node: uint64(in.Node), Gen: uint32(in.Gen), Draining: in.Draining, States: in.Rows,
-		Connected: at.Connected, Remote: at.Remote, RTTMillis: float64(at.RTT.Microseconds()) / 1000, Queued: at.Queued, Sessions: at.Sessions,
+		Load: load, Connected: at.Connected, Remote: at.Remote, RTTMillis: float64(at.RTT.Microseconds()) / 1000, Queued: at.Queued, Sessions: at.Sessions,
 	}
 }
 
