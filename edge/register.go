@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/pipe"
@@ -39,8 +40,6 @@ const (
 	refusedDraining = "draining"
 )
 
-var errPlain = errors.New("plain tunnel from where TLS is asked for")
-
 // ServeTunnels accepts tunnels on ln until ctx ends. tlsConfig may be nil, which leaves plain tunnels only.
 func (r *Router) ServeTunnels(ctx context.Context, ln net.Listener, tlsConfig *tls.Config) error {
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
@@ -61,9 +60,9 @@ func (r *Router) ServeTunnels(ctx context.Context, ln net.Listener, tlsConfig *t
 			}
 			return fmt.Errorf("accept a tunnel: %w", err)
 		}
-		if r.draining.Load() || r.stats.tunnelConns.Add(1) > int64(r.cfg.MaxTunnels) {
-			r.refuseTunnel(nc, refusedLimit)
-			r.stats.tunnelConns.Add(-1)
+		if reason := r.admitTunnel(nc); reason != "" {
+			nc.Close()
+			r.noteRefusal(nc.RemoteAddr(), reason, nil)
 			continue
 		}
 		r.spawn(func(ctx context.Context) {
@@ -73,21 +72,68 @@ func (r *Router) ServeTunnels(ctx context.Context, ln net.Listener, tlsConfig *t
 	}
 }
 
+// admitTunnel counts a connection, or says why there is no room for it. Where there are as many as there may be, any one
+// that has not registered yet makes room: who holds connections open without a word locks no backend out.
+func (r *Router) admitTunnel(nc net.Conn) (refusal string) {
+	if r.draining.Load() {
+		return refusedDraining
+	}
+	r.mu.Lock()
+	var evicted net.Conn
+	if r.stats.tunnelConns.Load() >= int64(r.cfg.MaxTunnels) {
+		for evicted = range r.knocking {
+			break
+		}
+		if evicted == nil {
+			r.mu.Unlock()
+			return refusedLimit
+		}
+		delete(r.knocking, evicted)
+	}
+	r.knocking[nc] = struct{}{}
+	r.stats.tunnelConns.Add(1)
+	r.mu.Unlock()
+	if evicted != nil {
+		evicted.Close()
+		r.noteRefusal(evicted.RemoteAddr(), refusedLimit, nil)
+	}
+	return ""
+}
+
+// settled takes the connection off those that have not registered; false when it had to make room for another.
+func (r *Router) settled(nc net.Conn) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, knocking := r.knocking[nc]
+	delete(r.knocking, nc)
+	return knocking
+}
+
 // serveTunnel is the life of one tunnel.
 func (r *Router) serveTunnel(ctx context.Context, nc net.Conn, tlsConfig *tls.Config) {
 	stop := context.AfterFunc(ctx, func() { nc.SetReadDeadline(time.Now()) })
-	conn, err := r.secure(nc, tlsConfig)
-	if err != nil {
-		stop()
-		return
-	}
-	reg, tun, err := tunnel.Accept(ctx, conn, r.tcfg)
+	reg, tun, reason := r.meet(ctx, nc, tlsConfig)
 	stop()
-	if err != nil {
-		r.noteRefusal(nc.RemoteAddr(), tunnel.ReasonOf(err), nil)
-		return
+	switch kept := r.settled(nc); {
+	case kept && reason != "":
+		r.noteRefusal(nc.RemoteAddr(), reason, nil)
+	case kept:
+		r.serveRegistered(ctx, reg, tun, nc.RemoteAddr())
+	case reason == "":
+		tun.Close(refusedLimit)
 	}
-	r.serveRegistered(ctx, reg, tun, nc.RemoteAddr())
+}
+
+// meet reads a registration. The connection is closed where it answers a reason.
+func (r *Router) meet(ctx context.Context, nc net.Conn, tlsConfig *tls.Config) (*tunnel.Registration, tunnel.Tunnel, string) {
+	conn := pipe.NewConn(nc, pipe.Options{MaxPending: tunnelPending, Stall: r.cfg.TunnelStall})
+	secured, reason := r.secure(conn, tlsConfig)
+	if reason != "" {
+		conn.Close()
+		return nil, nil, reason
+	}
+	reg, tun, err := tunnel.Accept(ctx, secured, r.tcfg)
+	return reg, tun, tunnel.ReasonOf(err)
 }
 
 // serveRegistered is the life of a tunnel whose registration has been read.
@@ -118,27 +164,28 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 }
 
 // secure tells TLS from plain by the first byte, and refuses plain from where it is not welcome.
-func (r *Router) secure(nc net.Conn, tlsConfig *tls.Config) (net.Conn, error) {
-	conn := pipe.NewConn(nc, pipe.Options{MaxPending: tunnelPending, Stall: r.cfg.TunnelStall})
+func (r *Router) secure(conn *pipe.Conn, tlsConfig *tls.Config) (_ net.Conn, refusal string) {
 	conn.SetReadDeadline(time.Now().Add(sniffTime))
 	first, err := conn.PeekByte()
 	if err != nil {
-		r.refuseTunnel(conn, tunnel.ReasonTimeout)
-		return nil, err
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil, tunnel.ReasonTimeout
+		}
+		return nil, tunnel.ReasonPeer
 	}
 	if first == tlsRecord && tlsConfig != nil {
 		tc := tls.Server(conn, tlsConfig)
 		if err := tc.HandshakeContext(r.ctx); err != nil { // within the read deadline above
-			r.refuseTunnel(conn, refusedTLS)
-			return nil, err
+			return nil, refusedTLS
 		}
-		return tc, conn.SetReadDeadline(time.Time{})
+		_ = tc.SetReadDeadline(time.Time{})
+		return tc, ""
 	}
-	if !r.plainWelcome(nc.RemoteAddr()) {
-		r.refuseTunnel(conn, refusedPlain)
-		return nil, errPlain
+	if !r.plainWelcome(conn.RemoteAddr()) {
+		return nil, refusedPlain
 	}
-	return conn, conn.SetReadDeadline(time.Time{})
+	_ = conn.SetReadDeadline(time.Time{})
+	return conn, ""
 }
 
 func (r *Router) plainWelcome(addr net.Addr) bool {
@@ -306,12 +353,6 @@ func (r *Router) closeTunnels(reason string) {
 	for t := range r.tunnels {
 		t.Close(reason)
 	}
-}
-
-// refuseTunnel closes a connection before anything was read from it.
-func (r *Router) refuseTunnel(nc net.Conn, reason string) {
-	nc.Close()
-	r.noteRefusal(nc.RemoteAddr(), reason, nil)
 }
 
 // noteRefusal counts every refusal and logs one line per reason, app and 10 s.

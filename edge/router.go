@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -51,6 +52,7 @@ type Router struct {
 	tentative map[roomKey]tentativeRow          // tentative rows without sessions
 	refused   map[storeKey]time.Duration        // delay of the next close of a second process with one storeId
 	tunnels   map[tunnel.Tunnel]struct{}
+	knocking  map[net.Conn]struct{} // connections on the tunnel port that have not registered yet
 
 	ctx  context.Context // ends with Run
 	stop context.CancelFunc
@@ -91,6 +93,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 		tentative: make(map[roomKey]tentativeRow),
 		refused:   make(map[storeKey]time.Duration),
 		tunnels:   make(map[tunnel.Tunnel]struct{}),
+		knocking:  make(map[net.Conn]struct{}),
 	}
 	r.rooms.init()
 	r.denied.max, r.ghosts.max = maxDenied, maxGhosts

@@ -1,0 +1,113 @@
+package edge
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// tunnelPort serves the Router's tunnel port on a socket until the test ends.
+func tunnelPort(t *testing.T, change func(*Config)) (*Router, func() net.Conn) {
+	t.Helper()
+	w := newWorld(t, change, newFakePlacer(t))
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- w.r.Run(ctx) }()
+	go func() { ended <- w.r.ServeTunnels(ctx, ln, nil) }()
+	t.Cleanup(func() {
+		cancel()
+		for range cap(ended) {
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return w.r, func() net.Conn {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+}
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.NewTimer(10 * time.Second)
+	defer deadline.Stop()
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for !done() {
+		select {
+		case <-again.C:
+		case <-deadline.C:
+			t.Fatal("waited in vain: ", what)
+		}
+	}
+}
+
+// refusals is how often tunnels were refused for a reason.
+func (r *Router) refusals(reason string) (count uint64) {
+	r.stats.refusedTunnels.each(func(name string, n uint64) {
+		if name == reason {
+			count = n
+		}
+	})
+	return count
+}
+
+// With as many connections on the tunnel port as there may be, one that has not registered makes room for the next; those
+// that have registered stay, and when all have, the next is refused.
+func TestConnectionsThatSayNothingMakeRoom(t *testing.T) {
+	const most = 4
+	r, dial := tunnelPort(t, func(c *Config) { c.MaxTunnels = most })
+	for range most {
+		dial()
+	}
+	eventually(t, "the port to be full", func() bool { return r.stats.tunnelConns.Load() == most })
+	for i := range most {
+		text, err := json.Marshal(map[string]string{"appSecret": "secret", "storeId": string(rune('a' + i))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn := dial()
+		if _, err := conn.Write(text); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the backend to be attached", func() bool { return len(r.table.Instances(wire.AppIDOf("secret"))) == i+1 })
+	}
+	eventually(t, "only backends to be left", func() bool { return r.stats.tunnelConns.Load() == most })
+	if n := r.refusals(refusedLimit); n != most {
+		t.Errorf("%d connections made room, want %d", n, most)
+	}
+	if _, err := io.ReadAll(dial()); err != nil {
+		t.Logf("the connection that found no room ended with %v", err)
+	}
+	eventually(t, "a refusal", func() bool { return r.refusals(refusedLimit) == most+1 })
+	if n := r.stats.tunnelConns.Load(); n != most {
+		t.Errorf("%d connections are counted, %d are there", n, most)
+	}
+}
+
+// A node that goes away refuses tunnels, and counts none of them as open.
+func TestDrainingNodeRefusesTunnels(t *testing.T) {
+	r, dial := tunnelPort(t, nil)
+	r.Drain()
+	if _, err := io.ReadAll(dial()); err != nil {
+		t.Logf("the connection ended with %v", err)
+	}
+	eventually(t, "a refusal", func() bool { return r.refusals(refusedDraining) == 1 })
+	if n := r.stats.tunnelConns.Load(); n != 0 {
+		t.Errorf("%d connections are counted, none is there", n)
+	}
+}
