@@ -34,7 +34,7 @@ func (t *legacy) Greet(appID string) {
 	t.Flush()
 }
 
-func (t *legacy) Flush() { _ = t.w.Flush() }
+func (t *legacy) Flush() { _ = t.w.FlushShared() }
 
 func (t *legacy) Close(reason string) { t.end(fail(reason, nil)) }
 

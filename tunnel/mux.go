@@ -122,7 +122,7 @@ func (m *mux) Flush() {
 			return
 		}
 	}
-	_ = m.w.Flush()
+	_ = m.w.FlushShared()
 }
 
 // schedule lets ready lines take turns while there is room; the lock is held.
