@@ -26,7 +26,11 @@ type loadConfig struct {
 	rate     float64 // open loop when above 0: messages per second and connection
 	warmup   time.Duration
 	duration time.Duration
+	patience time.Duration // how much longer to wait for a first answer; 0: firstAnswer
 }
+
+// firstAnswer is how long past its duration a run waits for a first answer before it fails.
+const firstAnswer = 10 * time.Second
 
 // Cell is what one run of one contender measured.
 type Cell struct {
@@ -152,6 +156,15 @@ func (r *run) measure(ctx context.Context, m meter) (Cell, error) {
 	if err := r.pause(ctx, r.cfg.duration); err != nil {
 		return Cell{}, err
 	}
+	patience := r.cfg.patience
+	if patience == 0 {
+		patience = firstAnswer
+	}
+	for late := r.now() + int64(patience); r.answered.sum() == count && r.now() < late; {
+		if err := r.pause(ctx, drainPoll); err != nil {
+			return Cell{}, err
+		}
+	}
 	r.latency.recording.Store(false)
 	end, messages := r.now(), r.answered.sum()-count
 	family = familyTicks(os.Getpid()) - family
@@ -160,7 +173,7 @@ func (r *run) measure(ctx context.Context, m meter) (Cell, error) {
 		return Cell{}, err
 	}
 	if messages == 0 {
-		return Cell{}, fmt.Errorf("no answer within %v", r.cfg.duration)
+		return Cell{}, fmt.Errorf("no answer within %v", r.cfg.duration+patience)
 	}
 	seconds := float64(end-start) / 1e9
 	cell := Cell{

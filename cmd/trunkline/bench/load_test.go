@@ -106,7 +106,7 @@ func TestASilentServerEndsTheRun(t *testing.T) {
 	}()
 	e := &endpoint{address: ln.Addr().String(), host: "silent", path: "/", sources: newSources(ln.Addr().String()), max: 100}
 	conns := openTest(t, e, 1)
-	cell, err := echoLoad(t.Context(), conns, loadConfig{window: 2, size: 4, duration: 20 * time.Millisecond}, noMeter{})
+	cell, err := echoLoad(t.Context(), conns, loadConfig{window: 2, size: 4, duration: time.Millisecond, patience: time.Millisecond}, noMeter{})
 	if err == nil || !strings.Contains(err.Error(), "no answer") || cell.Lost != 2 {
 		t.Fatalf("%+v, %v", cell, err)
 	}

@@ -82,7 +82,7 @@ func resultOf(name string, cells []Cell) Result {
 		Name: name, Rounds: cells,
 		PerSecond: spreadOf(column(cells, perSecond)), CPU: spreadOf(column(cells, cpu)),
 		PerCPU: spreadOf(column(cells, perCPU)),
-		P50: spreadOf(column(cells, p50)), P90: spreadOf(column(cells, p90)),
+		P50:    spreadOf(column(cells, p50)), P90: spreadOf(column(cells, p90)),
 		P99: spreadOf(column(cells, p99)), Max: spreadOf(column(cells, worst)),
 	}
 	for _, c := range cells {
