@@ -16,9 +16,8 @@ import (
 // Handlers are what a backend does. All of one state's run one at a time, in
 // order, on that state's goroutine; different states run beside each other. A
 // handler may block: its state waits, others do not. Nil handlers do nothing.
-// What a handler sends leaves when the handlers that are due have returned, or
-// some 500 µs later; one that works for long calls State.Flush. A handler that
-// panics loses its state: the coordinator is told that it was released, and the
+// What a handler sends leaves when the handlers that are due have returned, and
+// within a millisecond; State.Flush writes it at once. A handler that panics loses its state: the coordinator is told that it was released, and the
 // panic is logged.
 type Handlers struct {
 	// NewState makes a state for user, who created it with data (valid during

@@ -3,6 +3,7 @@ package sdk
 import (
 	"context"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/tunnel"
@@ -16,6 +17,8 @@ type link struct {
 	a      *tunnel.Attachment
 	flush  chan struct{} // wakes the flusher
 	leave  chan struct{} // the coordinator asked us to go
+	late   *time.Timer   // flushes while handlers take their time
+	armed  atomic.Bool   // late will fire
 	inputs map[uint32]*input
 	dirty  []*State // have got input since the last Drained
 }
@@ -28,9 +31,22 @@ type input struct {
 }
 
 func newLink(b *Backend, a *tunnel.Attachment) *link {
-	return &link{
+	l := &link{
 		b: b, a: a, flush: make(chan struct{}, 1), leave: make(chan struct{}, 1),
 		inputs: make(map[uint32]*input),
+	}
+	l.late = time.AfterFunc(time.Hour, func() {
+		l.armed.Store(false)
+		a.Flush()
+	})
+	return l
+}
+
+// soon sees to it that what was said is written before long, even if the
+// handler that said it, or the next one, takes its time.
+func (l *link) soon() {
+	if !l.armed.Load() && l.armed.CompareAndSwap(false, true) {
+		l.late.Reset(flushAfter)
 	}
 }
 
@@ -43,6 +59,7 @@ func (l *link) serve(ctx context.Context) error {
 		l.help(ctx, ended)
 	}()
 	err := l.a.Run(context.WithoutCancel(ctx), l)
+	l.late.Stop()
 	close(ended)
 	<-helped
 	return err

@@ -22,7 +22,7 @@ const (
 	gone                   // lost; only Gone is still to be called
 )
 
-// flushAfter is how long what a state sends may wait for its other handlers.
+// flushAfter is how long what a handler sends may wait for other handlers.
 const flushAfter = 500 * time.Microsecond
 
 // State is one room, match or document of a backend. It stays the same value
@@ -117,7 +117,7 @@ func (s *State) SendUser(user string, data []byte) error {
 	return s.send(len(data), func(up tunnel.Uplink) { up.ToUser(user, data) })
 }
 
-// Flush writes what was sent so far. Only handlers that work for long need it.
+// Flush writes what was sent so far, without waiting for the handler to return.
 func (s *State) Flush() {
 	s.mu.Lock()
 	l := s.link
@@ -169,7 +169,9 @@ func (s *State) send(n int, say func(up tunnel.Uplink)) error {
 			say(s.up)
 			l, running := s.link, s.running
 			s.mu.Unlock()
-			if !running {
+			if running {
+				l.soon()
+			} else {
 				l.sent(false)
 			}
 			return nil

@@ -43,9 +43,12 @@ func (s *State) work() {
 		s.after = nil
 	}
 	last := time.Now()
+	var l *link // the latest, also when the state has left it: what it said goes out
 	for {
 		s.mu.Lock()
-		l := s.link
+		if s.link != nil {
+			l = s.link
+		}
 		if len(s.inbox) == 0 {
 			s.running = false
 			s.mu.Unlock()
@@ -64,7 +67,6 @@ func (s *State) work() {
 			if now := time.Now(); now.Sub(last) > flushAfter {
 				last = now
 				s.sayAcks()
-				s.Flush()
 			}
 		}
 		s.sayAcks()
@@ -112,6 +114,7 @@ func (s *State) uplinkOf(l *link, say func(up tunnel.Uplink)) {
 	defer s.mu.Unlock()
 	if s.link == l && l != nil {
 		say(s.up)
+		l.soon()
 	}
 }
 
@@ -219,6 +222,7 @@ func (s *State) consumed(l *link, n int) {
 	s.mu.Unlock()
 	if same {
 		up.Consumed(n)
+		l.soon()
 	}
 }
 
@@ -231,6 +235,7 @@ func (s *State) sayAcks() {
 	for i, c := range s.acks {
 		if c.unacked = false; c.link == s.link && s.link != nil && !c.left {
 			s.up.Ack(c.channel, c.done)
+			s.link.soon()
 			c.acked.Store(c.done)
 		}
 		s.acks[i] = nil

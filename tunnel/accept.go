@@ -17,14 +17,17 @@ import (
 // The first byte tells the kind: '{' or 0x00 legacy, 'T' of "TRK1" native.
 // TLS is not looked for: whoever accepts tells it apart before. nc is a
 // *pipe.Conn (see [Config.PipeOptions]) or TLS on one, so that writing never
-// blocks. Accept takes nc over: it closes it when it fails. Errors are of type
-// *[Error] and have been counted.
+// blocks; any other is put into one. Accept takes nc over: it closes it when it
+// fails. Errors are of type *[Error] and have been counted.
 func Accept(ctx context.Context, nc net.Conn, cfg Config) (*Registration, Tunnel, error) {
+	if pipe.Base(nc) == nil {
+		nc = pipe.NewConn(nc, cfg.PipeOptions(0))
+	}
 	return AcceptReader(ctx, nc, pipe.NewReader(nc, readBuffer), cfg)
 }
 
 // AcceptReader is Accept for a connection of which some bytes were read: they
-// are in r, which reads nc and is taken over too.
+// are in r, which reads nc and is taken over too. nc has to be as Accept says.
 func AcceptReader(ctx context.Context, nc net.Conn, r *pipe.Reader, cfg Config) (*Registration, Tunnel, error) {
 	if err := cfg.Validate(); err != nil {
 		nc.Close()

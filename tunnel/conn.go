@@ -27,7 +27,8 @@ const (
 )
 
 // PipeOptions returns what the connection below a tunnel should be made with:
-// room for the tunnel's mark and one largest message, and the given stall time.
+// room for the tunnel's mark and one largest message, and the given stall time,
+// or that of package pipe for 0.
 func (c *Config) PipeOptions(stall time.Duration) pipe.Options {
 	return pipe.Options{MaxPending: 2*c.TunnelMark + c.MaxMessage + legacyHead, Stall: stall}
 }

@@ -225,11 +225,10 @@ func (l *line) over(state, tunnel int) bool {
 func (l *line) admit(n int) <-chan struct{} {
 	b := l.m.w.Acquire()
 	defer func() { l.m.w.Release(b) }()
-	if !l.open() || !l.over(max(l.m.cfg.StateMark-n, 0), max(l.m.cfg.TunnelMark-n, 0)) {
+	// However large, a message is welcome once half the mark is free.
+	state, tunnel := l.m.cfg.StateMark, l.m.cfg.TunnelMark
+	if !l.open() || !l.over(state-min(n, state/2), tunnel-min(n, tunnel/2)) {
 		return nil
-	}
-	if len(l.queue) == l.head && l.m.queued <= l.m.cfg.TunnelMark {
-		return nil // one message above the mark is welcome when nothing waits
 	}
 	if l.wait == nil {
 		l.wait = make(chan struct{})
