@@ -212,6 +212,7 @@ func (d *dataDir) begin(incarnation [16]byte, first uint64) (*journal, error) {
 	}
 	if err != nil {
 		f.Close()
+		os.Remove(f.Name()) // a later journal must not stand beside one that is still written
 		return nil, fmt.Errorf("make %s: %w", f.Name(), err)
 	}
 	return j, nil
