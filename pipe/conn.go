@@ -3,6 +3,7 @@ package pipe
 import (
 	"crypto/tls"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -17,8 +18,8 @@ var ErrSlow = errors.New("pipe: peer is too slow")
 
 // Options bound what a Conn keeps for a peer that does not read.
 type Options struct {
-	// MaxPending is how many bytes may wait for the kernel to take them, at
-	// least one. A single Write of more than that is fine while the kernel takes it.
+	// MaxPending is how many bytes may wait for the kernel to take them, from
+	// one to 2 GiB. A single Write of more than that is fine while the kernel takes it.
 	MaxPending int
 	// Stall is how long the peer may take nothing while bytes wait; above zero.
 	Stall time.Duration
@@ -34,28 +35,28 @@ type Conn struct {
 	net.Conn
 	raw syscall.RawConn // nil when the connection below has no descriptor
 	try func(fd uintptr) bool
-	opt Options // MaxPending is guarded by mu
 
 	// The argument and the result of try; owned by who has set writing.
-	out      []byte
-	outErr   error
-	outWaits bool // try may wait until the socket is writable
-
-	// rawFD, when not negative, makes Read a single non-blocking system call;
-	// short says that the last such call took all there was. Both belong to
-	// the Reader, inside its RawConn callback.
-	rawFD int
-	short bool
+	out    []byte
+	outErr syscall.Errno
 
 	queued atomic.Int64
 
-	mu        sync.Mutex
+	mu      sync.Mutex // guards the rest, except where another owner is named
+	pending []byte
+	err     error
+	linger  *time.Timer
+	most    int32 // MaxPending
+	stall   int32 // Stall in milliseconds; never changes
+
+	// rawFD, when not negative, makes Read a single non-blocking system call; short says that the last such call took
+	// all there was. Both belong to the Reader, inside its RawConn callback.
+	rawFD     int32
+	ahead     int16 // the byte that PeekByte took from a connection without descriptor, or -1; the reader's
+	short     bool
+	outWaits  bool // try may wait until the socket is writable; owned like out
 	writing   bool // someone is in try or the drain goroutine runs
 	finishing bool
-	ahead     int16 // the byte that PeekByte took from a connection without descriptor, or -1
-	pending   []byte
-	err       error
-	linger    *time.Timer
 }
 
 // NewConn wraps nc. Zero fields of opt take the values of DefaultOptions.
@@ -69,7 +70,9 @@ func NewConn(nc net.Conn, opt Options) *Conn {
 	if opt.Stall <= 0 {
 		opt.Stall = def.Stall
 	}
-	c := &Conn{Conn: nc, opt: opt, rawFD: -1, ahead: -1}
+	c := &Conn{Conn: nc, rawFD: -1, ahead: -1}
+	c.most = int32(min(opt.MaxPending, math.MaxInt32))
+	c.stall = int32(min(max(opt.Stall, time.Millisecond).Milliseconds(), math.MaxInt32))
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw, c.try = raw, c.trySocket
@@ -128,7 +131,7 @@ func (c *Conn) keep(p []byte, whole int) (int, error) {
 		defer c.mu.Unlock()
 		return 0, c.err
 	}
-	if c.queued.Load()+int64(len(p)) > int64(c.opt.MaxPending) {
+	if c.queued.Load()+int64(len(p)) > int64(c.most) {
 		c.mu.Unlock()
 		c.fail(ErrSlow)
 		return 0, ErrSlow
@@ -154,12 +157,12 @@ func (c *Conn) keep(p []byte, whole int) (int, error) {
 
 // tryWrite makes one attempt that does not wait and returns what is left.
 func (c *Conn) tryWrite(p []byte) ([]byte, error) {
-	c.out, c.outErr, c.outWaits = p, nil, false
+	c.out, c.outErr, c.outWaits = p, 0, false
 	err := c.raw.Write(c.try)
 	rest := c.out
 	c.out = nil
-	if err == nil {
-		err = c.outErr
+	if err == nil && c.outErr != 0 {
+		err = os.NewSyscallError("write", c.outErr)
 	}
 	return rest, err
 }
@@ -194,18 +197,18 @@ func (c *Conn) drain() {
 func (c *Conn) drainOut(p []byte) error {
 	defer func() { _ = c.Conn.SetWriteDeadline(time.Time{}) }()
 	for len(p) > 0 {
-		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.opt.Stall)); err != nil {
+		if err := c.Conn.SetWriteDeadline(time.Now().Add(time.Duration(c.stall) * time.Millisecond)); err != nil {
 			return err
 		}
 		var n int
 		var err error
 		if c.raw != nil {
-			c.out, c.outErr, c.outWaits = p, nil, true
+			c.out, c.outErr, c.outWaits = p, 0, true
 			err = c.raw.Write(c.try)
 			n = len(p) - len(c.out)
 			c.out = nil
-			if err == nil {
-				err = c.outErr
+			if err == nil && c.outErr != 0 {
+				err = os.NewSyscallError("write", c.outErr)
 			}
 		} else {
 			n, err = c.Conn.Write(p)
@@ -246,7 +249,7 @@ func (c *Conn) KeepAlive(every time.Duration, count int) {
 // AllowPending raises MaxPending to n bytes, once it is known how large the peer's messages may be. It never lowers it.
 func (c *Conn) AllowPending(n int) {
 	c.mu.Lock()
-	c.opt.MaxPending = max(c.opt.MaxPending, n)
+	c.most = max(c.most, int32(min(n, math.MaxInt32)))
 	c.mu.Unlock()
 }
 

@@ -140,7 +140,7 @@ func (rd *Reader) readPlain(fd uintptr) bool {
 // takes all records that one read of the socket has brought.
 func (rd *Reader) readTLS(fd uintptr) bool {
 	rd.room()
-	rd.base.rawFD, rd.base.short = int(fd), false
+	rd.base.rawFD, rd.base.short = int32(fd), false
 	got := 0
 	var err error
 	for err == nil && rd.w < len(rd.buf) {

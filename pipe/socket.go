@@ -21,7 +21,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	if c.short || len(p) == 0 {
 		return 0, errWouldBlock
 	}
-	n, err := readSocket(c.rawFD, p)
+	n, err := readSocket(int(c.rawFD), p)
 	c.short = n < len(p)
 	return n, err
 }
@@ -78,11 +78,11 @@ func (c *Conn) trySocket(fd uintptr) bool {
 		case err == syscall.EINTR:
 		case err == syscall.EAGAIN:
 			return progress || !c.outWaits
-		case err != nil:
-			c.outErr = os.NewSyscallError("write", err)
-			return true
 		default:
-			c.outErr = io.ErrShortWrite
+			c.outErr = syscall.EIO
+			if errno, ok := err.(syscall.Errno); ok { //nolint:errorlint // it is never wrapped
+				c.outErr = errno
+			}
 			return true
 		}
 	}

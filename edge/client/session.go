@@ -2,7 +2,6 @@ package client
 
 import (
 	"errors"
-	"net"
 	"net/netip"
 	"os"
 	"sync/atomic"
@@ -31,8 +30,7 @@ const unreliableMark = 64 << 10
 // a buffer; everything towards the client goes through w, from any goroutine. It implements Out.
 type session struct {
 	srv    *Server
-	nc     net.Conn // what is read and written: pc, or TLS over it
-	pc     *pipe.Conn
+	pc     *pipe.Conn // rd and w stand on it, or on TLS over it
 	rd     *pipe.Reader
 	w      *pipe.Writer
 	seat   Seat

@@ -112,7 +112,7 @@ func (v *visit) bye() {
 
 // session makes the session that the connection may become. Its Reader has larger buffers and what was read already.
 func (v *visit) session(proto protocol) *session {
-	s := &session{srv: v.srv, nc: v.nc, pc: v.pc, addr: v.addr, proto: proto, slot: -1}
+	s := &session{srv: v.srv, pc: v.pc, addr: v.addr, proto: proto, slot: -1}
 	s.rd = pipe.NewReader(v.nc, sessionBuffer)
 	s.rd.Unread(v.rd.Buffered())
 	v.rd.Discard(len(v.rd.Buffered()))
