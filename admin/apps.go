@@ -7,6 +7,9 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -78,7 +81,10 @@ func pickSecret(given Secret, allowWeak bool) (secret Secret, made bool, err err
 	return given, false, nil
 }
 
-func checkSettings(maxStates, maxMessage *int) error {
+func checkSettings(name *string, maxStates, maxMessage *int) error {
+	if name != nil && (len(*name) > maxNameLength || !printable(*name)) {
+		return fmt.Errorf("a name is printable text of at most %d bytes: %w", maxNameLength, ErrRefused)
+	}
 	if maxStates != nil && *maxStates < 0 {
 		return fmt.Errorf("max-states is negative: %w", ErrRefused)
 	}
@@ -86,6 +92,14 @@ func checkSettings(maxStates, maxMessage *int) error {
 		return fmt.Errorf("max-message is at most %d bytes: %w", MaxMessageLimit, ErrRefused)
 	}
 	return nil
+}
+
+// maxNameLength bounds an app's name, in bytes.
+const maxNameLength = 128
+
+// printable says whether a name can be shown without steering a terminal.
+func printable(text string) bool {
+	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // MaxMessageLimit is the most that an app may allow for one message: the length
@@ -121,7 +135,7 @@ func (s *Server) createApp(w http.ResponseWriter, r *http.Request) {
 	}
 	secret, made, err := pickSecret(req.Secret, req.AllowWeakSecret)
 	if err == nil {
-		err = checkSettings(&req.Settings.MaxStates, &req.Settings.MaxMessage)
+		err = checkSettings(&req.Settings.Name, &req.Settings.MaxStates, &req.Settings.MaxMessage)
 	}
 	if err != nil {
 		s.refuse(w, r, err)
@@ -148,7 +162,7 @@ func (s *Server) setApp(w http.ResponseWriter, r *http.Request) {
 	if !decode(w, r, &change) {
 		return
 	}
-	if err := checkSettings(change.MaxStates, change.MaxMessage); err != nil {
+	if err := checkSettings(change.Name, change.MaxStates, change.MaxMessage); err != nil {
 		s.refuse(w, r, err)
 		return
 	}

@@ -88,6 +88,8 @@ func TestErrorsKeepTheirMeaning(t *testing.T) {
 		"exists":          {second(c.CreateApp(ctx, CreateApp{Secret: "a secret of the first app"})), 409},
 		"weak":            {second(c.CreateApp(ctx, CreateApp{Secret: "dev-secret"})), 400},
 		"too long":        {second(c.CreateApp(ctx, CreateApp{Secret: Secret(strings.Repeat("x", 1025))})), 400},
+		"long name":       {second(c.CreateApp(ctx, CreateApp{Settings: Settings{Name: strings.Repeat("x", 129)}})), 400},
+		"odd name":        {second(c.CreateApp(ctx, CreateApp{Settings: Settings{Name: "a\x1b[2J"}})), 400},
 		"negative":        {second(c.CreateApp(ctx, CreateApp{Settings: Settings{MaxStates: -1}})), 400},
 		"too big":         {second(c.CreateApp(ctx, CreateApp{Settings: Settings{MaxMessage: 16 << 20}})), 400},
 		"bad state":       {second(c.Where(ctx, "", "!")), 400},

@@ -50,6 +50,7 @@ type Check struct {
 // Settings are what an operator may set for one app. A zero value means the
 // node's default.
 type Settings struct {
+	Name        string          `json:"name,omitempty"`        // for people, at most 128 bytes
 	MaxStates   int             `json:"maxStates"`             // rows the app may have; 0: the default
 	MaxMessage  int             `json:"maxMessage"`            // bytes of one client message; 0: the node's --max-message
 	Greeting    bool            `json:"greeting"`              // send type 4 to legacy tunnels (server-sdk 0.5.0 waits for it)
@@ -59,6 +60,7 @@ type Settings struct {
 // SettingsChange is a partial change: nil leaves a setting as it is. A
 // PinnedLogin of JSON null takes the pin away.
 type SettingsChange struct {
+	Name        *string         `json:"name,omitempty"`
 	MaxStates   *int            `json:"maxStates,omitempty"`
 	MaxMessage  *int            `json:"maxMessage,omitempty"`
 	Greeting    *bool           `json:"greeting,omitempty"`

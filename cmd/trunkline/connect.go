@@ -23,7 +23,7 @@ import (
 type connectCommand struct {
 	remote
 	State     string `arg:"" help:"The state's id, base 36. One that nobody has yet is placed by connecting."`
-	App       string `help:"App of the state; its first digits will do." placeholder:"APP" default:"dev"`
+	App       string `help:"App of the state; its first digits or its name will do." placeholder:"APP" default:"dev"`
 	URL       string `name:"url" help:"Where to connect: ws://HOST:PORT, wss://, tcp:// or tls://. Default: what the node at --admin says." placeholder:"URL"`
 	CA        string `name:"ca" help:"Certificates in PEM to trust besides the system's. Default: the throw-away one of dev." placeholder:"FILE"`
 	TokenFile string `help:"File (mode 0600) with a token; TRUNKLINE_TOKEN holds it otherwise. Default: the node at --admin mints one." placeholder:"FILE"`

@@ -46,7 +46,7 @@ type settings struct {
 
 	MaxMessage       size `help:"The largest message of a client, unless its app says otherwise; at most 15MiB." placeholder:"SIZE" default:"1MiB" group:"Limits"`
 	LimitConnsPerIP  int  `name:"limit-conns-per-ip" help:"Client connections per address (IPv6: per /64); 0: no limit. dev does not count loopback addresses." placeholder:"N" default:"1000" group:"Limits"`
-	LimitLoginsPerIP int  `name:"limit-logins-per-ip" help:"Logins per second and address (IPv6: per /64); dev does not count loopback addresses." placeholder:"N" default:"20" group:"Limits"`
+	LimitLoginsPerIP int  `name:"limit-logins-per-ip" help:"Logins per second and address (IPv6: per /64), at least 1; dev does not count loopback addresses." placeholder:"N" default:"20" group:"Limits"`
 	LimitConnsPerApp int  `help:"Client connections per app; 0: no limit." placeholder:"N" default:"0" group:"Limits"`
 
 	InstanceWait span `help:"How long a new connection waits while its app has no instance." placeholder:"TIME" default:"5s" group:"Failure"`
@@ -112,12 +112,14 @@ func (s *settings) check() error {
 		n    int
 	}{
 		{"limit-conns-per-ip", s.LimitConnsPerIP},
-		{"limit-logins-per-ip", s.LimitLoginsPerIP},
 		{"limit-conns-per-app", s.LimitConnsPerApp},
 	} {
 		if limit.n < 0 {
 			return misused("--%s %d: 0 means no limit, less means nothing", limit.flag, limit.n)
 		}
+	}
+	if s.LimitLoginsPerIP < 1 {
+		return misused("--limit-logins-per-ip %d: at least 1", s.LimitLoginsPerIP)
 	}
 	if _, err := s.plainFrom(); err != nil {
 		return err

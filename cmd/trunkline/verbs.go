@@ -75,7 +75,7 @@ func yesNo(b bool) string {
 
 // ofApp narrows a listing to one app.
 type ofApp struct {
-	App string `help:"Only of this app; its first digits will do. 'dev' is the app of trunkline dev." placeholder:"APP"`
+	App string `help:"Only of this app; its first digits or its name will do. 'dev' is the app of trunkline dev." placeholder:"APP"`
 }
 
 type instancesCommand struct {
@@ -212,7 +212,7 @@ func (c *whereCommand) Run(ctx context.Context, w *world) error {
 type tokenCommand struct {
 	remote
 	listing
-	App  string `help:"App of the token; its first digits will do." placeholder:"APP" default:"dev"`
+	App  string `help:"App of the token; its first digits or its name will do." placeholder:"APP" default:"dev"`
 	User string `help:"Id of the user. Default: a new anonymous one." placeholder:"ID"`
 	Name string `help:"Name of the user." placeholder:"NAME"`
 }

@@ -18,7 +18,7 @@ import (
 const devSecret = "dev-secret"
 
 // findApp answers the full id of an app that is given by its id, its first
-// digits, or as dev. An empty text stays empty: all apps.
+// digits, its name, or as dev. An empty text stays empty: all apps.
 func findApp(ctx context.Context, client *admin.Client, text string) (string, error) {
 	switch {
 	case text == "":
@@ -35,7 +35,7 @@ func findApp(ctx context.Context, client *admin.Client, text string) (string, er
 	}
 	var found []string
 	for _, app := range apps {
-		if strings.HasPrefix(app.ID, text) {
+		if app.Settings.Name == text || strings.HasPrefix(app.ID, text) {
 			found = append(found, app.ID)
 		}
 	}
@@ -43,9 +43,9 @@ func findApp(ctx context.Context, client *admin.Client, text string) (string, er
 	case 1:
 		return found[0], nil
 	case 0:
-		return "", fmt.Errorf("no app begins with %q: `trunkline apps list` shows those that this node knows", clip(text))
+		return "", fmt.Errorf("no app is called %q or begins with it: `trunkline apps list` shows those that this node knows", clip(text))
 	}
-	return "", fmt.Errorf("%d apps begin with %q: give more digits", len(found), clip(text))
+	return "", fmt.Errorf("%d apps are called %q or begin with it: give more digits", len(found), clip(text))
 }
 
 type appsCommand struct {
@@ -75,14 +75,15 @@ func (g *given) secret(w *world) (admin.Secret, error) {
 }
 
 type appSettings struct {
-	MaxStates  *int   `help:"States that the app may have; 0: the node's default." placeholder:"N"`
-	MaxMessage *size  `help:"Its largest message; 0: the node's --max-message." placeholder:"SIZE"`
-	Greeting   *bool  `help:"Greet its legacy backends: server-sdk 0.5.0 waits for it, older ones break." negatable:""`
-	Login      string `help:"Pin the login configuration to the JSON of this file instead of what the backends register; 'none' takes the pin away." placeholder:"FILE"`
+	Name       *string `help:"What people call the app; the verbs take it for its id." placeholder:"NAME"`
+	MaxStates  *int    `help:"States that the app may have; 0: the node's default." placeholder:"N"`
+	MaxMessage *size   `help:"Its largest message; 0: the node's --max-message." placeholder:"SIZE"`
+	Greeting   *bool   `help:"Greet its legacy backends: server-sdk 0.5.0 waits for it, older ones break." negatable:""`
+	Login      string  `help:"Pin the login configuration to the JSON of this file instead of what the backends register; 'none' takes the pin away." placeholder:"FILE"`
 }
 
 func (s *appSettings) change() (admin.SettingsChange, error) {
-	out := admin.SettingsChange{MaxStates: s.MaxStates, Greeting: s.Greeting}
+	out := admin.SettingsChange{Name: s.Name, MaxStates: s.MaxStates, Greeting: s.Greeting}
 	if s.MaxMessage != nil {
 		n := int(*s.MaxMessage)
 		out.MaxMessage = &n
@@ -128,6 +129,9 @@ func (c *appCreateCommand) Run(ctx context.Context, w *world) error {
 		return err
 	}
 	req := admin.CreateApp{Secret: secret, AllowWeakSecret: c.AllowWeakSecret}
+	if change.Name != nil {
+		req.Settings.Name = *change.Name
+	}
 	if change.MaxStates != nil {
 		req.Settings.MaxStates = *change.MaxStates
 	}
@@ -169,13 +173,13 @@ func (c *appListCommand) Run(ctx context.Context, w *world) error {
 		return err
 	}
 	return c.print(w, admin.AppList{Apps: apps}, func(t io.Writer) {
-		row(t, "APP", "LISTED", "SECRETS", "MAX STATES", "MAX MESSAGE", "GREETING", "LOGIN")
+		row(t, "APP", "NAME", "LISTED", "SECRETS", "MAX STATES", "MAX MESSAGE", "GREETING", "LOGIN")
 		for _, a := range apps {
 			login := "as registered"
 			if len(a.Settings.PinnedLogin) > 0 {
 				login = "pinned"
 			}
-			row(t, a.ID, yesNo(a.Listed), len(a.Secrets), defaultWord(a.Settings.MaxStates), defaultWord(a.Settings.MaxMessage), yesNo(a.Settings.Greeting), login)
+			row(t, a.ID, or(a.Settings.Name, "-"), yesNo(a.Listed), len(a.Secrets), defaultWord(a.Settings.MaxStates), defaultWord(a.Settings.MaxMessage), yesNo(a.Settings.Greeting), login)
 		}
 	})
 }
@@ -189,7 +193,7 @@ func defaultWord(n int) string {
 
 // oneApp names the app of a verb.
 type oneApp struct {
-	App string `arg:"" help:"The app's id; its first digits will do."`
+	App string `arg:"" help:"The app's id, its first digits, or its name."`
 }
 
 type appSetCommand struct {
@@ -205,8 +209,8 @@ func (c *appSetCommand) Run(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	if change.MaxStates == nil && change.MaxMessage == nil && change.Greeting == nil && change.PinnedLogin == nil {
-		return misused("nothing to set: give --max-states, --max-message, --greeting or --login")
+	if change.Name == nil && change.MaxStates == nil && change.MaxMessage == nil && change.Greeting == nil && change.PinnedLogin == nil {
+		return misused("nothing to set: give --name, --max-states, --max-message, --greeting or --login")
 	}
 	client, err := c.client()
 	if err != nil {
@@ -222,6 +226,7 @@ func (c *appSetCommand) Run(ctx context.Context, w *world) error {
 	}
 	return c.print(w, app, func(t io.Writer) {
 		row(t, "appId", app.ID)
+		row(t, "name", or(app.Settings.Name, "-"))
 		row(t, "max states", defaultWord(app.Settings.MaxStates))
 		row(t, "max message", defaultWord(app.Settings.MaxMessage))
 		row(t, "greeting", yesNo(app.Settings.Greeting))

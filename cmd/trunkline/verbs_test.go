@@ -81,7 +81,7 @@ func (n stillNode) Where(_ context.Context, _ *wire.AppID, id wire.StateID) ([]a
 func (stillNode) Apps(context.Context) ([]admin.App, error) {
 	return []admin.App{
 		{ID: gameApp, Secrets: []string{gameApp}},
-		{ID: shopApp, Listed: true, Secrets: []string{shopApp, gameApp}, Settings: admin.Settings{MaxStates: 5, MaxMessage: 1024, Greeting: true, PinnedLogin: []byte(`{"anonymous":{}}`)}},
+		{ID: shopApp, Listed: true, Secrets: []string{shopApp, gameApp}, Settings: admin.Settings{Name: "shop", MaxStates: 5, MaxMessage: 1024, Greeting: true, PinnedLogin: []byte(`{"anonymous":{}}`)}},
 	}, nil
 }
 
@@ -155,7 +155,7 @@ func TestVerbsPrintTablesAndJSON(t *testing.T) {
 		"states-page":   "states --limit 1",
 		"where":         "where 1z",
 		"apps-list":     "apps list",
-		"apps-set":      "apps set " + shopApp[:6] + " --max-states 8",
+		"apps-set":      "apps set shop --max-states 8",
 		"secret-remove": "apps secret remove dev " + gameApp,
 		"apps-delete":   "apps delete dev --yes",
 		"token":         "token --user ann",

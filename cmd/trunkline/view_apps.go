@@ -17,7 +17,7 @@ import (
 // MintTest mints a token for a developer: of the given user, or of a new
 // anonymous one.
 func (v operatorsView) MintTest(ctx context.Context, app wire.AppID, t admin.TestToken) (admin.Token, error) {
-	if !(appRules{v.node}).Allowed(app) {
+	if !appRules(v).Allowed(app) {
 		return admin.Token{}, fmt.Errorf("app %s: make it with `trunkline apps create`: %w", app, admin.ErrNotFound)
 	}
 	id := auth.Identity{Type: auth.TypeNickname, ID: t.User, Name: or(t.Name, t.User)}
@@ -58,7 +58,7 @@ func (v operatorsView) App(_ context.Context, id wire.AppID) (admin.App, error) 
 
 func appOf(a placement.App) admin.App {
 	out := admin.App{ID: a.ID.String(), Listed: a.Listed, Secrets: []string{}, Settings: admin.Settings{
-		MaxStates: int(a.Settings.MaxStates), MaxMessage: int(a.Settings.MaxMessage), Greeting: a.Settings.Greeting,
+		Name: a.Settings.Name, MaxStates: int(a.Settings.MaxStates), MaxMessage: int(a.Settings.MaxMessage), Greeting: a.Settings.Greeting,
 		PinnedLogin: a.Settings.PinnedLogin,
 	}}
 	for _, hash := range a.Secrets {
@@ -90,7 +90,7 @@ func (v operatorsView) CreateApp(ctx context.Context, secret admin.Secret, s adm
 		return admin.App{}, err
 	}
 	err = v.table.PutApp(ctx, id, id, placement.AppSettings{
-		MaxStates: uint64(s.MaxStates), MaxMessage: uint32(s.MaxMessage), Greeting: s.Greeting, PinnedLogin: login,
+		Name: s.Name, MaxStates: uint64(s.MaxStates), MaxMessage: uint32(s.MaxMessage), Greeting: s.Greeting, PinnedLogin: login,
 	})
 	if err != nil {
 		return admin.App{}, noApp(id, err)
@@ -119,6 +119,9 @@ func (v operatorsView) SetApp(ctx context.Context, id wire.AppID, change admin.S
 		return admin.App{}, err
 	}
 	err = v.table.SetApp(ctx, id, func(s *placement.AppSettings) {
+		if change.Name != nil {
+			s.Name = *change.Name
+		}
 		if change.MaxStates != nil {
 			s.MaxStates = uint64(*change.MaxStates)
 		}
