@@ -172,23 +172,32 @@ func (a app) join(t *testing.T, c *coordinator, kind, user, state string) *playe
 
 func (a app) joinWith(t *testing.T, c *coordinator, kind, user, state, token string) *player {
 	t.Helper()
-	p := &player{user: user, state: state, kind: kind, changed: make(chan struct{})}
-	if kind == native {
-		p.dialNative(t, c, a, token)
-	} else {
-		p.dialLegacy(t, c, a, token)
-	}
-	if err := p.await(within(t), "acknowledged", func() bool { return p.joined > 0 }); err != nil {
-		t.Fatal(err)
+	p, err := a.tryJoin(t, c, kind, user, state, token)
+	if err != nil {
+		t.Fatalf("join: %v", err)
 	}
 	return p
 }
 
-func (p *player) dialLegacy(t *testing.T, c *coordinator, a app, token string) {
+// tryJoin is joinWith for a node that may refuse.
+func (a app) tryJoin(t *testing.T, c *coordinator, kind, user, state, token string) (*player, error) {
+	t.Helper()
+	p := &player{user: user, state: state, kind: kind, changed: make(chan struct{})}
+	dial := p.dialLegacy
+	if kind == native {
+		dial = p.dialNative
+	}
+	if err := dial(t, c, a, token); err != nil {
+		return nil, err
+	}
+	return p, p.await(within(t), "acknowledged", func() bool { return p.joined > 0 })
+}
+
+func (p *player) dialLegacy(t *testing.T, c *coordinator, a app, token string) error {
 	t.Helper()
 	ws, err := legacyclient.Dialer{Base: "ws://" + c.web()}.JoinD(within(t), a.id, token, p.state)
 	if err != nil {
-		t.Fatalf("join: %v", err)
+		return err
 	}
 	p.send = ws.Send
 	var hearing sync.WaitGroup
@@ -211,9 +220,10 @@ func (p *player) dialLegacy(t *testing.T, c *coordinator, a app, token string) {
 		hearing.Wait()
 	}
 	t.Cleanup(p.leave)
+	return nil
 }
 
-func (p *player) dialNative(t *testing.T, c *coordinator, a app, token string) {
+func (p *player) dialNative(t *testing.T, c *coordinator, a app, token string) error {
 	t.Helper()
 	client, err := sdk.NewClient(sdk.ClientConfig{
 		Addrs: []string{"ws://" + c.web()}, App: a.id, State: p.state, Token: token,
@@ -222,7 +232,7 @@ func (p *player) dialNative(t *testing.T, c *coordinator, a app, token string) {
 		OnDisconnected: func(err error) { p.change(func() { p.end = errors.Join(errors.New("disconnected"), err) }) },
 	})
 	if err != nil {
-		t.Fatalf("join: %v", err)
+		return err
 	}
 	p.send = client.Send
 	ctx, cancel := context.WithCancel(context.Background())
@@ -237,6 +247,7 @@ func (p *player) dialNative(t *testing.T, c *coordinator, a app, token string) {
 		running.Wait()
 	}
 	t.Cleanup(p.leave)
+	return nil
 }
 
 // crowd joins n players, of both kinds in turns, user-1 to user-n, spread over the states in turns.

@@ -58,6 +58,11 @@ func (c *coordinator) run(t *testing.T) {
 		log = c.log
 	}
 	c.process = start(t, "trunkline-"+c.args[0], log, exec.Command(path, c.args...))
+	t.Cleanup(func() {
+		if strings.Contains(c.said(), "DATA RACE") {
+			t.Errorf("the race detector found something in trunkline, see %s", c.log)
+		}
+	})
 	until(t, "the node to be ready", func() bool {
 		select {
 		case <-c.ended:
@@ -145,6 +150,14 @@ func (c *coordinator) metric(t *testing.T, name string) float64 {
 }
 
 const mebi = 1 << 20
+
+// roomy is what the memory of a node is allowed to grow by, where most is meant: the race detector takes several times as much.
+func roomy(most int) int {
+	if os.Getenv("TRUNKLINE_RACE") != "" {
+		return 8 * most
+	}
+	return most
+}
 
 // memory returns the resident set of the process, now and at its highest, in bytes.
 func (p *process) memory(t *testing.T) (now, most int) {
