@@ -21,7 +21,7 @@ BENCH    ?= echo
 # Packages whose statements must be covered to the percentage that test/gate asks for.
 COVERED := wire placement auth
 
-.PHONY: help build fmt lint test unit compat cover fuzz gate npm tools bench bench-peers soak demo clean
+.PHONY: help build fmt lint test unit node compat cover fuzz gate npm tools bench bench-peers soak demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +38,7 @@ fmt: $(GOFUMPT) ## format the tree
 # ---------------------------------------------------------------- what CI runs
 
 # The order: what fails in seconds first, what judges the logs of everything else last. The last lines are go test's.
-test: lint npm cover fuzz unit compat gate ## install and run everything that CI runs
+test: lint npm cover fuzz unit node compat gate ## install and run everything that CI runs
 
 lint: $(GOFUMPT) $(STATICCHECK) ## formatting, go vet, staticcheck, import law
 	@unformatted=$$($(GOFUMPT) -l .); \
@@ -49,11 +49,17 @@ lint: $(GOFUMPT) $(STATICCHECK) ## formatting, go vet, staticcheck, import law
 
 # Each run leaves its whole output in .build/logs, where `make gate` looks for secrets; the terminal gets the lines that
 # go test prints without -v, and everything of a package that failed.
-unit: ## every Go test but the compatibility suite, with the race detector
-	@$(call logged,unit,go test -race -count=1 -timeout 10m -v $$(go list ./... | grep -v -e /test/compat -e /test/gate))
+unit: ## every Go test that needs no process, with the race detector
+	@$(call logged,unit,go test -race -count=1 -timeout 10m -v $$(go list ./... | grep -v -e /test/compat -e /test/node -e /test/gate))
+
+node: ## whole nodes as processes: deaths, order, restarts, hostile peers
+	@$(call logged,node,$(PROCESSES)/node go test -count=1 -timeout 12m -v ./test/node)
 
 compat: npm ## the published npm packages and old protocols against a real process
-	@$(call logged,compat,env TRUNKLINE_RACE=1 TRUNKLINE_LOGS=$(BUILD)/logs/processes go test -count=1 -timeout 12m -v ./test/compat/...)
+	@$(call logged,compat,$(PROCESSES)/compat go test -count=1 -timeout 12m -v ./test/compat/...)
+
+# The binary that those two start has the race detector, and what it logs is kept.
+PROCESSES := env TRUNKLINE_RACE=1 TRUNKLINE_LOGS=$(BUILD)/logs
 
 cover: ## statement coverage of the packages that have a floor
 	@mkdir -p $(BUILD)
@@ -74,7 +80,7 @@ gate: ## what must hold of the project itself: coverage floors, guarantees and t
 
 # $(call logged,NAME,COMMAND): see `unit`.
 define logged
-mkdir -p $(BUILD)/logs; rm -rf $(BUILD)/logs/$(1).log $(if $(filter compat,$(1)),$(BUILD)/logs/processes); \
+mkdir -p $(BUILD)/logs; rm -rf $(BUILD)/logs/$(1).log $(BUILD)/logs/$(1); \
 if ! $(2) 2>&1 | tee $(BUILD)/logs/$(1).log | grep --line-buffered -E '^(ok|FAIL|\?|panic:|--- FAIL|\s+--- FAIL)'; then \
   grep -vE '^\s*(=== (RUN|PAUSE|CONT|NAME)|--- (PASS|SKIP))' $(BUILD)/logs/$(1).log | tail -n 400; \
   grep -E '^(FAIL|ok|--- FAIL)' $(BUILD)/logs/$(1).log | tail -n 40; exit 1; \

