@@ -71,6 +71,7 @@ func (d *DeleteApp) apply(c *content, _ uint64) Result {
 	case e.version != d.Expect:
 		return Result{Outcome: Stale}
 	}
+	c.wake(e)
 	e.deleting, e.listed, e.secrets, e.settings = true, false, nil, AppSettings{}
 	c.note(Change{Kind: AppRemoved, App: d.App})
 	live := slices.Clone(e.live)

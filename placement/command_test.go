@@ -296,8 +296,8 @@ func TestMoveTaintsAndKeepsFlags(t *testing.T) {
 	}
 }
 
-// TestOneOwnerChangePerIndex: within one entry a state gets an owner at most once, or an epoch would name two.
-func TestOneOwnerChangePerIndex(t *testing.T) {
+// TestOneOwnerChangePerStateAndIndex: within one entry a state gets an owner at most once, or an epoch would name two.
+func TestOneOwnerChangePerStateAndIndex(t *testing.T) {
 	w := newWorld(t)
 	n := w.session()
 	a, b := w.legacy(appA, "a", n), w.legacy(appA, "b", n)
@@ -402,6 +402,17 @@ func TestApps(t *testing.T) {
 	w.must(&DeleteApp{App: appA, Expect: w.index})
 	if w.table.Stats().Apps != 0 {
 		t.Fatal("an empty app is not deleted at once")
+	}
+}
+
+// TestIdleAppIsDeletedAtOnce: one that is only remembered for its logins has no last instance whose end would do it.
+func TestIdleAppIsDeletedAtOnce(t *testing.T) {
+	w := newWorld(t)
+	r := w.must(&Register{App: appA, StoreID: "a", Node: w.session(), Login: []byte(`{}`)})
+	w.must(&Gone{Instance: r.Instance, Gen: 1})
+	w.must(&DeleteApp{App: appA})
+	if n := w.table.Stats().Apps; n != 0 || w.table.content.Load().idle != 0 {
+		t.Fatalf("%d apps are left", n)
 	}
 }
 

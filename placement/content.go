@@ -96,13 +96,13 @@ func (c *content) lookup(app wire.AppID, state wire.StateID) (out Row, ok bool) 
 	for try := 0; ; try++ {
 		row, found, version := s.peek(hash, e.slot, state)
 		if found {
-			out = c.join(&row)
+			c.join(&row, &out)
 		}
 		if s.settled(version) {
 			break
 		}
 		yield(try)
-		out = Row{}
+		out.Epoch = 0
 	}
 	if out.Epoch == 0 || e.dead.Load() {
 		return Row{}, false
@@ -110,13 +110,14 @@ func (c *content) lookup(app wire.AppID, state wire.StateID) (out Row, ok bool) 
 	return out, true
 }
 
-// join puts a row together with its instance. The caller checks afterwards that the row still stood.
-func (c *content) join(r *stored) Row {
+// join fills out with a row and its instance. The caller checks afterwards that the row still stood; if it did not,
+// out may be anything.
+func (c *content) join(r *stored, out *Row) {
 	inst := c.instances.get(r.instance)
 	if inst == nil {
-		return Row{}
+		return
 	}
-	out := Row{
+	*out = Row{
 		Instance: inst.ID, Node: inst.Node, Epoch: r.epoch, Gen: inst.Gen, Native: inst.Native,
 		Pending: r.flags&flagPending != 0, Tentative: r.flags&flagTentative != 0, Free: inst.Gone,
 	}
@@ -125,7 +126,6 @@ func (c *content) join(r *stored) Row {
 			out.Taint = *t
 		}
 	}
-	return out
 }
 
 // row returns the app's tenant, nil when there is none, and the row of a state.

@@ -247,7 +247,8 @@ func (t *Table) part(i int, dst []State) []State {
 	c, done := t.view()
 	defer done()
 	c.shards[i].block.Load().each(func(r stored) {
-		dst = append(dst, State{App: c.tenants.get(r.app).id, State: r.state, Row: c.join(&r)})
+		dst = append(dst, State{App: c.tenants.get(r.app).id, State: r.state})
+		c.join(&r, &dst[len(dst)-1].Row)
 	})
 	return dst
 }
