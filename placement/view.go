@@ -213,20 +213,6 @@ func (t *Table) States(app wire.AppID, from wire.StateID, limit int) []State {
 	return kept
 }
 
-// StatesOf returns up to limit rows that name an instance, live or gone, in no order. It may look at every row.
-func (t *Table) StatesOf(id wire.InstanceID, limit int) []State {
-	var out []State
-	for s := range t.All() {
-		if len(out) >= limit {
-			break
-		}
-		if s.Instance == id {
-			out = append(out, s)
-		}
-	}
-	return out
-}
-
 // All yields every row, in no order, those of apps being deleted included. Each of 1,024 parts is seen as of one
 // moment and yielded without a lock, so the table may be changed meanwhile.
 func (t *Table) All() iter.Seq[State] {
