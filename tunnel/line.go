@@ -72,17 +72,21 @@ func (l *line) put(b []byte, f *wire.Frame, cost int) []byte {
 	return b
 }
 
-// reserve makes room for n bytes at the end of the queue.
+// reserve makes room for n bytes at the end of the queue. It moves what is
+// unsent only when that is at most half of the memory, or to twice as much.
 func (l *line) reserve(n int) {
-	switch {
+	switch unsent := l.queue[l.head:]; {
 	case l.queue == nil:
 		l.queue = pipe.TakeBuffer(n)
 	case cap(l.queue)-len(l.queue) >= n:
-	case l.head >= len(l.queue)/2:
-		l.queue = l.queue[:copy(l.queue, l.queue[l.head:])]
+	case len(unsent)+n <= cap(l.queue)/2:
+		l.queue = l.queue[:copy(l.queue, unsent)]
 		l.head = 0
+	default:
+		moved := append(pipe.TakeBuffer(2*(len(unsent)+n)), unsent...)
+		pipe.ReturnBuffer(l.queue)
+		l.queue, l.head = moved, 0
 	}
-	l.queue = pipe.Grow(l.queue, n)
 }
 
 // message sends a payload of any size allowed, cut into fragments. f.Payload is
