@@ -3,9 +3,11 @@ package admin
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 )
@@ -15,6 +17,7 @@ import (
 func (s *Server) guard(next http.Handler) http.Handler {
 	var browser http.CrossOriginProtection
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.survive(w, r)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Cache-Control", "no-store")
 		if err := browser.Check(r); err != nil {
@@ -34,6 +37,18 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// survive turns a panic of one request into an answer: the node goes on.
+func (s *Server) survive(w http.ResponseWriter, r *http.Request) {
+	switch p := recover(); p {
+	case nil:
+	case http.ErrAbortHandler:
+		panic(p)
+	default:
+		s.cfg.Log.Error("a panic in an operator's request", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		answerError(w, http.StatusInternalServerError, "internal", "the node made a mistake; its log has more")
+	}
 }
 
 // publicHealth says whether r is one of the two checks that load balancers make

@@ -209,3 +209,19 @@ func TestConnectionsBeyondTheCapAreClosed(t *testing.T) {
 		t.Error("the second connection was handed out")
 	}
 }
+
+type brokenNode struct{ *fakeNode }
+
+func (brokenNode) Checks() []Check { panic("canary") }
+
+func TestPanicEndsItsRequestOnly(t *testing.T) {
+	f := newFakeNode()
+	s := newServer(t, f, nil)
+	s.deps.Node = brokenNode{f}
+	if w := ask(s, "GET", "/readyz"); w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "canary") {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+	if w := ask(s, "GET", "/livez"); w.Code != http.StatusOK {
+		t.Errorf("the request after it: %d", w.Code)
+	}
+}

@@ -152,6 +152,7 @@ func (n *node) makeEdge() (err error) {
 	cfg.InstanceWait, cfg.Hold = s.InstanceWait.Duration(), s.Hold.Duration()
 	cfg.Grace, cfg.LegacyGrace = s.Grace.Duration(), s.LegacyGrace.Duration()
 	cfg.TunnelStall, cfg.PlainFrom = s.TunnelStall.Duration(), plainFrom
+	cfg.LiftLoopback = n.dev != nil
 	tunnels := tunnel.Default()
 	n.tunnels = &tunnel.Counters{}
 	tunnels.Log, tunnels.Counters = n.log, n.tunnels

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 func TestFlagBeatsEnvironmentBeatsFileBeatsDefault(t *testing.T) {
@@ -156,20 +158,19 @@ func TestSpansAndSizes(t *testing.T) {
 	}
 }
 
-// FuzzConfigFile: any file is either refused or read into known keys.
-func FuzzConfigFile(f *testing.F) {
+// Any file is either refused or read into known keys.
+func TestAnyFileIsRefusedOrKnown(t *testing.T) {
 	known := []string{"hold", "bind-addr", "region"}
-	for _, text := range []string{"hold: 1s\n", "bind-addr: [a, b]\n", "", "#\n", "a: &a [*a]\n", "hold: !!binary aGk=\n", "? [a]\n: b\n", "---\n...\n"} {
-		f.Add([]byte(text))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		values, err := parseConfig(strings.NewReader(string(text)), known)
+	bits := []string{"hold", "bind-addr", "region", "other", ":", " ", "\n", "- ", "[", "]", "{", "}", ",", "&a", "*a", "!!binary ", "? ", "---\n", "...\n", "#", "'", "\"", "|", ">", "1s", "\t", "\x00", "\xff", "%", "<<"}
+	rapid.Check(t, func(t *rapid.T) {
+		text := strings.Join(rapid.SliceOfN(rapid.SampledFrom(bits), 0, 24).Draw(t, "file"), "")
+		values, err := parseConfig(strings.NewReader(text), known)
 		if err != nil {
 			return
 		}
 		for key := range values {
 			if !slices.Contains(known, key) {
-				t.Errorf("unknown key %q was taken", key)
+				t.Fatalf("unknown key %q was taken", key)
 			}
 		}
 	})
