@@ -100,6 +100,7 @@ func (l *fakeLine) Open(s *tunnel.Session)       { l.t.note("open %s %s", l.stat
 func (l *fakeLine) Data(s *tunnel.Session, seq uint64, p []byte, _ bool) {
 	l.t.note("data %s %s %d %q", l.state, s.User, seq, p)
 }
+
 func (l *fakeLine) Close(s *tunnel.Session, _ uint64, _ wire.Code) {
 	l.t.note("close %s %s", l.state, s.User)
 }
