@@ -25,10 +25,11 @@ func TestHalfOpenConnectionsStopNobody(t *testing.T) {
 	const conns = 10_000
 	for _, port := range []struct {
 		name, port, gauge string
+		stays             time.Duration // how long one that says nothing is kept at least
 		first             []string
 	}{
-		{"clients", ":8080", "trunkline_client_half_open", []string{"", "GET /connect/", "GET / HTTP/1.1\r\nHost: x\r\n", "\x16\x03\x01"}},
-		{"tunnels", ":7147", "trunkline_edge_tunnel_connections", []string{"", "{", `{"appSecret":"`, "TRK1", "\x16\x03\x01"}},
+		{"clients", ":8080", "trunkline_client_half_open", handshake, []string{"", "GET /connect/", "GET / HTTP/1.1\r\nHost: x\r\n", "\x16\x03\x01"}},
+		{"tunnels", ":7147", "trunkline_edge_tunnel_connections", handshake / 2, []string{"", "{", `{"appSecret":"`, "TRK1", "\x16\x03\x01"}},
 	} {
 		t.Run(port.name, func(t *testing.T) {
 			c := startDev(t)
@@ -53,8 +54,9 @@ func TestHalfOpenConnectionsStopNobody(t *testing.T) {
 			if waited > handshake+slack {
 				t.Errorf("newcomers were served after %v only", waited)
 			}
-			if most < conns/2 {
-				t.Errorf("the node held %v half-open connections: too few to show anything", most)
+			// A machine that takes its time opening them finds the first closed before the last is open.
+			if expected := conns * min(1, port.stays.Seconds()/took.Seconds()); most < expected/4 {
+				t.Errorf("the node held %v half-open connections, want about %.0f", most, expected)
 			}
 			if high-before > roomy(256*mebi) {
 				t.Errorf("half-open connections cost %d MiB", (high-before)/mebi)

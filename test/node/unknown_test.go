@@ -23,7 +23,7 @@ func TestConnectionsToRandomIDsLeaveNoRows(t *testing.T) {
 	left := silent.leaveBehind(t, c, 100)
 
 	for _, kind := range kinds {
-		const addresses, each = 30, 50
+		const addresses, each = 5, 300
 		a := newApp(kind)
 		a.startBackend(t, c, backendRole{Kind: kind, Store: "store-1", Refuses: true})
 		limited := c.metric(t, "trunkline_edge_unknown_states_limited_total")
@@ -46,36 +46,44 @@ func TestConnectionsToRandomIDsLeaveNoRows(t *testing.T) {
 	left.gone(t, c, silent)
 }
 
-// wander connects each user of its own address to ids at random, and returns how often each close code was met.
+// wander connects one user of each address to ids at random, some at a time, and returns how often each close code was met.
 func (a app) wander(t *testing.T, c *coordinator, addresses, each int) map[int]int {
 	t.Helper()
+	const atOnce = 6
 	var mu sync.Mutex
 	codes := map[int]int{}
 	var g errgroup.Group
 	for i := range addresses {
 		source, token := newSource(), a.token(t, c, userName(i))
-		g.Go(func() error {
-			for range each {
-				v, err := a.visit(c, source, token, randomID())
-				if err != nil {
-					return err
+		for range atOnce {
+			g.Go(func() error {
+				for range each / atOnce {
+					code, err := a.wanderOnce(c, source, token)
+					if err != nil {
+						return err
+					}
+					mu.Lock()
+					codes[code]++
+					mu.Unlock()
 				}
-				code, err := v.closed()
-				v.hangUp()
-				if err != nil {
-					return err
-				}
-				mu.Lock()
-				codes[code]++
-				mu.Unlock()
-			}
-			return nil
-		})
+				return nil
+			})
+		}
 	}
 	if err := g.Wait(); err != nil {
 		t.Fatal(err)
 	}
 	return codes
+}
+
+// wanderOnce connects to an id at random and returns the code with which that ended.
+func (a app) wanderOnce(c *coordinator, source, token string) (code int, err error) {
+	v, err := a.visit(c, source, token, randomID())
+	if err != nil {
+		return 0, err
+	}
+	defer v.hangUp()
+	return v.closed()
 }
 
 // leftBehind are rows of states that somebody connected to and left, and whose instance has said nothing.

@@ -50,12 +50,12 @@ func (v *visitor) send(data []byte) error {
 func (v *visitor) closed() (int, error) {
 	v.conn.SetReadDeadline(time.Now().Add(patience))
 	for {
-		f, err := ws.ReadFrame(v.r)
+		op, payload, err := v.frame()
 		if err != nil {
 			return 0, fmt.Errorf("wait for a close frame: %w", err)
 		}
-		if f.Header.OpCode == ws.OpClose {
-			code, _ := ws.ParseCloseFrameData(f.Payload)
+		if op == ws.OpClose {
+			code, _ := ws.ParseCloseFrameData(payload)
 			return int(code), nil
 		}
 	}
@@ -64,11 +64,25 @@ func (v *visitor) closed() (int, error) {
 // acknowledged reads the empty message with which revision D begins.
 func (v *visitor) acknowledged() error {
 	v.conn.SetReadDeadline(time.Now().Add(patience))
-	f, err := ws.ReadFrame(v.r)
-	if err == nil && (f.Header.OpCode != ws.OpBinary || len(f.Payload) > 0) {
-		err = fmt.Errorf("the first frame is %v with %d bytes", f.Header.OpCode, len(f.Payload))
+	op, payload, err := v.frame()
+	if err == nil && (op != ws.OpBinary || len(payload) > 0) {
+		err = fmt.Errorf("the first frame is %v with %d bytes", op, len(payload))
 	}
 	return err
+}
+
+// frame reads one frame of at most 1 MiB.
+func (v *visitor) frame() (ws.OpCode, []byte, error) {
+	h, err := ws.ReadHeader(v.r)
+	if err != nil {
+		return 0, nil, err
+	}
+	if h.Length > mebi {
+		return 0, nil, fmt.Errorf("a frame of %d bytes", h.Length)
+	}
+	payload := make([]byte, h.Length)
+	_, err = io.ReadFull(v.r, payload)
+	return h.OpCode, payload, err
 }
 
 // hangUp ends the connection without a word and without reading what is there.
