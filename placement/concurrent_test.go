@@ -143,3 +143,17 @@ func TestRestoreBesideLookup(t *testing.T) {
 		t.Error("after a restore the table claims to know what changed before")
 	}
 }
+
+// TestLookupAllocatesNothing is the part of P16 that no clock can blur.
+func TestLookupAllocatesNothing(t *testing.T) {
+	w := newWorld(t)
+	states := fill(t, w, 1000)
+	i := 0
+	if n := testing.AllocsPerRun(1000, func() {
+		w.table.Lookup(appA, states[i%1000])
+		w.table.Lookup(appB, states[i%1000])
+		i++
+	}); n != 0 {
+		t.Errorf("%v allocations per look-up", n)
+	}
+}

@@ -60,10 +60,17 @@ func (d *directory) find(id wire.AppID) *tenant {
 		if e == nil {
 			return nil
 		}
-		if e.id == id && !e.dead.Load() {
+		if e.is(&id) && !e.dead.Load() {
 			return e
 		}
 	}
+}
+
+// is compares word by word: a call for 32 bytes would be a good part of a look-up.
+func (e *tenant) is(id *wire.AppID) bool {
+	le := binary.LittleEndian
+	return e.key == le.Uint64(id[:8]) && le.Uint64(e.id[8:16]) == le.Uint64(id[8:16]) &&
+		le.Uint64(e.id[16:24]) == le.Uint64(id[16:24]) && le.Uint64(e.id[24:]) == le.Uint64(id[24:])
 }
 
 func (d *directory) add(e *tenant) {

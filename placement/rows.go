@@ -52,8 +52,9 @@ type block struct {
 }
 
 func newBlock(groups int) *block {
-	words := make([]uint64, groups*(1+groupRows*rowWords))
-	return &block{marks: words[:groups:groups], rows: words[groups:]}
+	words := make([]uint64, groups*(groupRows*rowWords+1)) // rows first: none lies across two cache lines
+	n := groups * groupRows * rowWords
+	return &block{rows: words[:n:n], marks: words[n:]}
 }
 
 // shard is one of the 1,024 parts of the rows. There is one writer. Readers take no lock: version is odd while the
