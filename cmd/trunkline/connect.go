@@ -71,8 +71,14 @@ func (c *connectCommand) Run(ctx context.Context, w *world) error {
 		<-ended
 		return fmt.Errorf("connect %s: no connection after %s: `trunkline instances` shows whether the app has a backend", c.State, c.Timeout)
 	}
+	return c.converse(ctx, cancel, client, w.stdin, ended)
+}
+
+// converse sends what is typed until the input or the client ends, and then waits
+// a while for answers.
+func (c *connectCommand) converse(ctx context.Context, cancel context.CancelFunc, client *sdk.Client, in io.Reader, ended <-chan error) error {
 	typed := make(chan error, 1)
-	go func() { typed <- sendLines(client, w.stdin) }()
+	go func() { typed <- sendLines(client, in) }()
 	select {
 	case err := <-ended:
 		return c.explain(ctx, err)
