@@ -17,8 +17,9 @@ import (
 // order, on that state's goroutine; different states run beside each other. A
 // handler may block: its state waits, others do not. Nil handlers do nothing.
 // What a handler sends leaves when the handlers that are due have returned, and
-// within a millisecond; State.Flush writes it at once. A handler that panics loses its state: the coordinator is told that it was released, and the
-// panic is logged.
+// within a millisecond; State.Flush writes it at once. A handler that panics
+// loses its state: the coordinator is told that it was released, and the panic
+// is logged.
 type Handlers struct {
 	// NewState makes a state for user, who created it with data (valid during
 	// the call only). An error refuses it, and the create goes to another
@@ -31,7 +32,8 @@ type Handlers struct {
 	Load func(s *State) error
 	// Join admits a session. An error turns it away; a *CloseError says how.
 	Join func(s *State, who *Session) error
-	// Leave tells that a session that had joined has ended.
+	// Leave tells that a session that had joined has ended. It is not called when
+	// the whole state goes: Gone is.
 	Leave func(s *State, who *Session)
 	// Message is one message of a session. data is valid during the call only.
 	Message func(s *State, from *Session, data []byte)

@@ -3,9 +3,15 @@ package sdk
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/big"
+	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -420,6 +426,66 @@ func TestLargeMessages(t *testing.T) {
 	}
 	c.expect(t, "accepted 1 1", "session 1 1 3145728 bytes", "session 1 2 3145728 bytes",
 		"session 1 3 3145728 bytes", "session 1 4 3145728 bytes", "session 1 5 3145728 bytes")
+}
+
+// certificate makes a server's certificate for 127.0.0.1 and the roots that know it.
+func certificate(t *testing.T) (*tls.Config, *x509.CertPool) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(parsed)
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: private}}}, roots
+}
+
+// TLS is what a backend speaks unless it is told not to, and it checks who answers.
+func TestBackendSpeaksTLSByDefault(t *testing.T) {
+	server, roots := certificate(t)
+	c, j := newSecureCoordinator(t, server), newJournal()
+	_, stop := runBackend(t, BackendConfig{Addrs: []string{c.addr()}}, Handlers{})
+	c.awaitPrefix(t, "refused: ") // its certificate is not known
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	runBackend(t, BackendConfig{Addrs: []string{c.addr()}, RootCAs: roots}, scribe(j))
+	a := c.attached(t)
+	l, s := a.Line(2, 1), &tunnel.Session{Channel: 1, User: "u", Stream: stream(1), Next: 1}
+	l.Open(s)
+	l.Data(s, 1, make([]byte, 1<<20), false)
+	a.Flush()
+	c.awaitLine(t, "acked 1 1")
+}
+
+// After Close, nothing that the session had sent is handled.
+func TestKickedSessionIsNotHeard(t *testing.T) {
+	c, j := newCoordinator(t), newJournal()
+	h := scribe(j)
+	h.Message = func(_ *State, from *Session, data []byte) {
+		j.note("message %s", data)
+		j.note("%v %v %v", from.Close(4200, "bye"), from.Close(4200, "again"), from.Send([]byte("x")))
+	}
+	runBackend(t, BackendConfig{Addrs: []string{c.addr()}, Plain: true}, h)
+	a := c.attached(t)
+	l, s := a.Line(2, 1), &tunnel.Session{Channel: 1, User: "u", Stream: stream(1), Next: 1}
+	l.Open(s)
+	l.Data(s, 1, []byte("one"), false)
+	l.Data(s, 2, []byte("two"), false)
+	a.Flush()
+	j.expect(t, "load 2", "join 2 u", "message one", fmt.Sprintf("<nil> %v %v", ErrGone, ErrGone), "leave 2 u")
 }
 
 func TestBackendConfigIsChecked(t *testing.T) {

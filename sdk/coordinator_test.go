@@ -2,9 +2,11 @@ package sdk
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -68,6 +70,18 @@ func (j *journal) awaitLine(t testing.TB, want string) {
 	}
 }
 
+// awaitPrefix waits for a line that begins so.
+func (j *journal) awaitPrefix(t testing.TB, want string) {
+	t.Helper()
+	for n := 0; ; {
+		lines := j.await(t, n)
+		if slices.ContainsFunc(lines, func(l string) bool { return strings.HasPrefix(l, want) }) {
+			return
+		}
+		n = len(lines) + 1
+	}
+}
+
 // expect waits for exactly these lines and clears the journal.
 func (j *journal) expect(t testing.TB, want ...string) {
 	t.Helper()
@@ -94,6 +108,7 @@ type coordinator struct {
 	tunnels chan *attached
 	refuse  chan string // reasons to refuse the next registrations with
 	quiet   bool        // no acks, loads and joins in the journal
+	secure  *tls.Config // nil: plain
 }
 
 // attached is one tunnel of a backend.
@@ -104,13 +119,15 @@ type attached struct {
 	ended chan struct{}
 }
 
-func newCoordinator(t testing.TB) *coordinator {
+func newCoordinator(t testing.TB) *coordinator { return newSecureCoordinator(t, nil) }
+
+func newSecureCoordinator(t testing.TB, secure *tls.Config) *coordinator {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := &coordinator{
-		journal: newJournal(), t: t, ln: ln, tunnels: make(chan *attached, 16), refuse: make(chan string, 16),
+		journal: newJournal(), t: t, ln: ln, secure: secure, tunnels: make(chan *attached, 16), refuse: make(chan string, 16),
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -131,6 +148,10 @@ func (c *coordinator) accept(ctx context.Context, wg *sync.WaitGroup) {
 		if err != nil {
 			return
 		}
+		raw := nc
+		if c.secure != nil {
+			nc = tls.Server(nc, c.secure)
+		}
 		cfg := tunnel.Default()
 		cfg.Linger = 200 * time.Millisecond
 		reg, tun, err := tunnel.Accept(ctx, nc, cfg)
@@ -138,7 +159,7 @@ func (c *coordinator) accept(ctx context.Context, wg *sync.WaitGroup) {
 			c.note("refused: %v", err)
 			continue
 		}
-		a := &attached{Tunnel: tun, reg: reg, raw: nc, ended: make(chan struct{})}
+		a := &attached{Tunnel: tun, reg: reg, raw: raw, ended: make(chan struct{})}
 		select {
 		case reason := <-c.refuse:
 			tun.Close(reason)

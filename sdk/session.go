@@ -22,6 +22,7 @@ type Session struct {
 	channel uint32
 	out     uint64 // number of the last message to the session
 	joined  bool
+	kicked  bool // Close was called
 	left    bool
 
 	// Of the goroutine that runs the state's handlers.
@@ -67,7 +68,7 @@ func (c *Session) send(data []byte, unreliable bool) error {
 	var failed error
 	err := c.state.send(len(data), func(up tunnel.Uplink) {
 		switch {
-		case c.left:
+		case c.left || c.kicked:
 			failed = ErrGone
 		case c.link != c.state.link:
 			failed = ErrDetached // its client has not come back yet
@@ -83,18 +84,20 @@ func (c *Session) send(data []byte, unreliable bool) error {
 }
 
 // Close ends the session: its client is told code and reason (at most 123
-// bytes), after what was sent to it before. Leave is called if it had joined.
+// bytes), after what was sent to it before. No more of its messages are handled;
+// Leave is called if it had joined.
 func (c *Session) Close(code wire.Code, reason string) error {
 	s := c.state
 	s.mu.Lock()
 	switch {
-	case c.left:
+	case c.left || c.kicked:
 		s.mu.Unlock()
 		return ErrGone
 	case s.link == nil || c.link != s.link:
 		s.mu.Unlock()
 		return ErrDetached
 	}
+	c.kicked = true
 	l, channel := s.link, c.channel
 	s.up.CloseSession(channel, c.out+1, code, reason)
 	running := s.running

@@ -149,7 +149,7 @@ func (s *State) make(what string, l *link, handler func() error) {
 func (s *State) open(e *event) {
 	c := e.sess
 	s.mu.Lock()
-	current := s.phase == live && s.link == e.link && c.channel == e.channel && !c.left
+	current := s.phase == live && s.link == e.link && c.channel == e.channel && !c.left && !c.kicked
 	joined := c.joined
 	s.mu.Unlock()
 	if !current {
@@ -168,7 +168,7 @@ func (s *State) open(e *event) {
 		}
 	}
 	s.uplinkOf(e.link, func(up tunnel.Uplink) {
-		if c.channel == e.channel && !c.left {
+		if c.channel == e.channel && !c.left && !c.kicked {
 			c.joined = true
 			up.Join(e.channel)
 		}
@@ -192,7 +192,7 @@ func (s *State) turnAway(c *Session, err error) {
 func (s *State) message(e *event, payload []byte) {
 	c := e.sess
 	s.mu.Lock()
-	current := s.phase == live && s.link == e.link && !c.left
+	current := s.phase == live && s.link == e.link && !c.left && !c.kicked
 	joined := c.joined
 	s.mu.Unlock()
 	if current && joined && e.seq > c.done {

@@ -16,6 +16,9 @@ const (
 	// send a keepalive.
 	probeIdle = time.Second
 	probePoll = 50 * time.Millisecond
+	// ackGrain is more than a tick of the kernel's clock: an acknowledgement
+	// that came just before the question is no answer.
+	ackGrain = 12 * time.Millisecond
 )
 
 // tcp is the TCP connection below everything, or nil.
@@ -61,7 +64,7 @@ func (c *conn) probeTCP(ctx context.Context) error {
 			return nil
 		}
 		if info, ok := c.tcpInfo(); ok {
-			if info.lastAck < time.Since(began)-time.Millisecond {
+			if info.lastAck < time.Since(began)-ackGrain {
 				return nil
 			}
 		}
