@@ -62,13 +62,18 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
+// What stands in a handshake: hello, bodies, and the texts of ids.
 func FuzzHandshake(f *testing.F) {
 	for _, g := range goldenBodies {
 		f.Add(unhex(g.hex))
 	}
 	f.Add(AppendHello(nil, OurHello()))
 	f.Add(bytes.Repeat([]byte{0, 0, 0, 0, 0, 0, 2, 3}, 8))
+	for _, id := range []string{"0", "00", "zz", "3w5e11264sgsf", "3w5e11264sgsg", "+1", AppIDOf("s").String()} {
+		f.Add([]byte(id))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
+		checkIDs(t, string(data))
 		withinMemory(t, len(data), func() {
 			if h, n, err := ParseHello(data); err == nil && n > 0 && !bytes.Equal(AppendHello(nil, h), data[:n]) {
 				t.Errorf("%x was read as %+v", data[:n], h)
@@ -89,30 +94,30 @@ func FuzzHandshake(f *testing.F) {
 	})
 }
 
-func FuzzIDs(f *testing.F) {
-	for _, s := range []string{"0", "zz", "3w5e11264sgsf", "3w5e11264sgsg", "+1", AppIDOf("s").String()} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		withinMemory(t, len(s), func() {
-			if app, err := ParseAppID(s); err == nil && app.String() != s {
-				t.Errorf("%q was read as the app %v", s, app)
-			}
-		})
-		got, err := ParseStateID(s)
-		alphabet := strings.Trim(strings.ToLower(s), "0123456789abcdefghijklmnopqrstuvwxyz") == "" && s != "" && len(s) <= maxStateText
-		if strings.ContainsRune(s, '\u212a') { // the Kelvin sign is a k in lower case
-			alphabet = false
-		}
-		want, ok := new(big.Int).SetString(s, 36)
-		if ok = ok && alphabet && want.IsUint64(); ok != (err == nil) {
-			t.Fatalf("%q: %v, want allowed %v", s, err, ok)
-		}
-		if ok && (uint64(got) != want.Uint64() || got.String() != want.Text(36)) {
-			t.Errorf("%q is %v, want %s", s, got, want.Text(36))
-		}
-		if again, err := ParseStateID(got.String()); err != nil || again != got {
-			t.Errorf("%v came back as %v, %v", got, again, err)
+// checkIDs reads a text as an app's id and as a state's.
+func checkIDs(t *testing.T, s string) {
+	t.Helper()
+	withinMemory(t, len(s), func() {
+		if app, err := ParseAppID(s); err == nil && app.String() != s {
+			t.Errorf("%q was read as the app %v", s, app)
 		}
 	})
+	got, err := ParseStateID(s)
+	alphabet := strings.Trim(strings.ToLower(s), "0123456789abcdefghijklmnopqrstuvwxyz") == "" && s != "" && len(s) <= maxStateText
+	if strings.ContainsRune(s, '\u212a') { // the Kelvin sign is a k in lower case
+		alphabet = false
+	}
+	want, ok := new(big.Int), false
+	if alphabet { // math/big takes memory for texts of any length
+		want, ok = want.SetString(s, 36)
+	}
+	if ok = ok && want.IsUint64(); ok != (err == nil) {
+		t.Fatalf("%q: %v, want allowed %v", s, err, ok)
+	}
+	if ok && (uint64(got) != want.Uint64() || got.String() != want.Text(36)) {
+		t.Errorf("%q is %v, want %s", s, got, want.Text(36))
+	}
+	if again, err := ParseStateID(got.String()); err != nil || again != got {
+		t.Errorf("%v came back as %v, %v", got, again, err)
+	}
 }

@@ -132,12 +132,16 @@ func compact(raw json.RawMessage) json.RawMessage {
 	return b.Bytes()
 }
 
+// What a client says first, on either port.
 func FuzzFirstMessage(f *testing.F) {
 	f.Add(true, []byte(token))
 	f.Add(false, unhex("00"+tokenHx+"0123456789abcdef"))
 	f.Add(false, unhex("01"+tokenHx+"0123456789abcdef"))
 	f.Add(false, unhex("00"+tokenHx))
 	f.Add(false, []byte(`{"stateId":"mf9g063v08f","token":"a.b.c"}`))
+	f.Add(false, unhex(tokenHx+"03617070 0123456789abcdef 00000003006869"))
+	f.Add(false, unhex("822c"))
+	f.Add(false, unhex("0000000101"))
 	f.Fuzz(func(t *testing.T, text bool, data []byte) {
 		var first First
 		var connect Connect
@@ -151,6 +155,9 @@ func FuzzFirstMessage(f *testing.F) {
 			if err != nil || !reflect.DeepEqual(again, first) {
 				t.Errorf("%+v came back as %+v, %v", first, again, err)
 			}
+		}
+		if !text {
+			checkTCP(t, data)
 		}
 		if connectErr != nil {
 			return
@@ -168,37 +175,34 @@ func FuzzFirstMessage(f *testing.F) {
 	})
 }
 
-func FuzzTCP(f *testing.F) {
-	f.Add(unhex(tokenHx + "03617070 0123456789abcdef 00000003006869"))
-	f.Add(unhex("822c"))
-	f.Add(unhex("0000000101"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		var h TCPHandshake
-		var n int
-		var err error
-		withinMemory(t, len(data), func() { h, n, err = ParseTCPHandshake(data) })
-		if err == nil && n > 0 {
-			if n > MaxTCPHandshake {
-				t.Errorf("a handshake of %d bytes", n)
-			}
-			enc := h.Append(nil)
-			if again, m, err := ParseTCPHandshake(enc); err != nil || m != len(enc) || !reflect.DeepEqual(again, h) {
-				t.Errorf("%+v came back as %+v, %v", h, again, err)
-			}
-			data = data[n:]
+// checkTCP reads what a client of port 7148 may write: handshake, frames, numbers.
+func checkTCP(t *testing.T, data []byte) {
+	t.Helper()
+	var h TCPHandshake
+	var n int
+	var err error
+	withinMemory(t, len(data), func() { h, n, err = ParseTCPHandshake(data) })
+	if err == nil && n > 0 {
+		if n > MaxTCPHandshake {
+			t.Errorf("a handshake of %d bytes", n)
 		}
-		if body, n, err := SplitFrame(data, 1<<20); err == nil && n > 0 {
-			if !bytes.Equal(AppendServerFrame(nil, body), data[:n]) {
-				t.Errorf("%x was read as the message %x", data[:n], body)
-			}
-			if kind, payload, err := DecodeClientFrame(body); err == nil && kind == ClientData && !bytes.Equal(AppendClientData(nil, payload), data[:n]) {
-				t.Errorf("%x was read as the data %x", data[:n], payload)
-			}
+		enc := h.Append(nil)
+		if again, m, err := ParseTCPHandshake(enc); err != nil || m != len(enc) || !reflect.DeepEqual(again, h) {
+			t.Errorf("%+v came back as %+v, %v", h, again, err)
 		}
-		if v, n, err := Varint(data); err == nil && n > 0 {
-			if again, _, err := Varint(AppendVarint(nil, v)); again != v || err != nil {
-				t.Errorf("%d came back as %d, %v", v, again, err)
-			}
+		data = data[n:]
+	}
+	if body, n, err := SplitFrame(data, 1<<20); err == nil && n > 0 {
+		if !bytes.Equal(AppendServerFrame(nil, body), data[:n]) {
+			t.Errorf("%x was read as the message %x", data[:n], body)
 		}
-	})
+		if kind, payload, err := DecodeClientFrame(body); err == nil && kind == ClientData && !bytes.Equal(AppendClientData(nil, payload), data[:n]) {
+			t.Errorf("%x was read as the data %x", data[:n], payload)
+		}
+	}
+	if v, n, err := Varint(data); err == nil && n > 0 {
+		if again, _, err := Varint(AppendVarint(nil, v)); again != v || err != nil {
+			t.Errorf("%d came back as %d, %v", v, again, err)
+		}
+	}
 }
