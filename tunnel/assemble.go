@@ -46,7 +46,11 @@ func (m *mux) assemble(l *line, f *wire.Frame) (whole bool, err error) {
 	if have > p.size || last != (have == p.size) {
 		return false, fail(ReasonFrame, fmt.Errorf("a message of %d bytes has fragments of %d", p.size, have))
 	}
-	m.parts += m.growPart(p, len(f.Payload))
+	if !m.growPart(p, len(f.Payload)) {
+		m.giveUp(l, dropBudget)
+		l.consumed(len(f.Payload))
+		return false, nil
+	}
 	if p.buf = append(p.buf, f.Payload...); have > hold(p.size) {
 		l.consumed(min(len(f.Payload), have-hold(p.size)))
 	}
@@ -61,18 +65,16 @@ func (m *mux) assemble(l *line, f *wire.Frame) (whole bool, err error) {
 // beginPart keeps the first fragment, or refuses the message for its size.
 func (m *mux) beginPart(l *line, f *wire.Frame) error {
 	size := int(f.Size)
-	if m.parts+size > m.cfg.MaxAssembly {
-		m.sweepParts()
-	}
+	first := min(size, 2*wire.MaxFragment)
 	switch {
 	case size > m.cfg.MaxMessage:
 		m.cfg.Counters.drop(dropTooBig)
-	case m.parts+size > m.cfg.MaxAssembly:
+	case !m.hasRoom(size):
 		m.cfg.Counters.drop(dropBudget)
 	default:
 		l.part = part{
 			typ: f.Type, flags: f.Flags &^ wire.More, channel: f.Channel, seq: f.Seq, size: size,
-			user: string(f.User), buf: append(make([]byte, 0, 2*wire.MaxFragment), f.Payload...),
+			user: string(f.User), buf: append(make([]byte, 0, first), f.Payload...),
 		}
 		m.parts += cap(l.part.buf)
 		m.partial = append(m.partial, l)
@@ -82,23 +84,41 @@ func (m *mux) beginPart(l *line, f *wire.Frame) error {
 	return nil
 }
 
-// growPart makes room for n more bytes, doubling, never beyond the message.
-func (m *mux) growPart(p *part, n int) (added int) {
-	need := len(p.buf) + n
-	if need <= cap(p.buf) {
-		return 0
+// hasRoom says whether unfinished messages may take n more bytes, after those of states that have left were given up.
+func (m *mux) hasRoom(n int) bool {
+	if m.parts+n > m.cfg.MaxAssembly {
+		m.sweepParts()
 	}
-	old := cap(p.buf)
-	p.buf = append(make([]byte, 0, min(max(2*old, need), p.size)), p.buf...)
-	return cap(p.buf) - old
+	return m.parts+n <= m.cfg.MaxAssembly
 }
 
-// dropPart gives up an unfinished message and credits what it held.
-func (m *mux) dropPart(l *line) {
-	if l.part.buf == nil {
-		return
+// growPart makes room for n more bytes, doubling, never beyond the message; false when unfinished messages leave none.
+// Each had room for all of it when it began, but many that began may grow at the same time.
+func (m *mux) growPart(p *part, n int) bool {
+	need := len(p.buf) + n
+	if need <= cap(p.buf) {
+		return true
 	}
-	m.cfg.Counters.drop(dropAssembly)
+	old := cap(p.buf)
+	to := min(max(2*old, need), p.size)
+	if !m.hasRoom(to - old) {
+		return false
+	}
+	p.buf = append(make([]byte, 0, to), p.buf...)
+	m.parts += cap(p.buf) - old
+	return true
+}
+
+// dropPart gives up an unfinished message, if there is one, for the next.
+func (m *mux) dropPart(l *line) {
+	if l.part.buf != nil {
+		m.giveUp(l, dropAssembly)
+	}
+}
+
+// giveUp drops an unfinished message and credits what it held.
+func (m *mux) giveUp(l *line, why drop) {
+	m.cfg.Counters.drop(why)
 	l.consumed(min(len(l.part.buf), hold(l.part.size)))
 	m.endPart(l)
 }

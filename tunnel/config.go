@@ -40,8 +40,6 @@ type Config struct {
 }
 
 const (
-	// maxJSON bounds the legacy registration.
-	maxJSON = 64 << 10
 	// maxLegacyFrame is the first legacy length that is refused.
 	maxLegacyFrame = 16 << 20
 	// legacyHead is more than the head of any legacy frame with its ids.
