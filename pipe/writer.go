@@ -19,6 +19,8 @@ type Writer struct {
 	mu     sync.Mutex
 	flying bool // someone is in Write
 	inAir  int  // bytes that it writes
+	lonely int  // FlushShared: how many flushes to skip when giving way brings nothing
+	skip   int  // how many are still to be skipped
 	buf    []byte
 	err    error
 }
@@ -64,8 +66,8 @@ func (w *Writer) Flush() error {
 }
 
 // FlushShared is Flush for a Writer that many goroutines write to: whoever finds nobody writing first lets those that are
-// ready to run add theirs, and then writes for all. On an idle machine that costs less than a microsecond; on a loaded
-// one a single system call takes the messages of many readers along.
+// ready to run add theirs, and then writes for all, so that on a loaded machine a single system call takes the messages
+// of many readers along. Where giving way has brought nothing it is not tried again for a while, each time longer.
 func (w *Writer) FlushShared() error {
 	w.mu.Lock()
 	if w.flying || len(w.buf) == 0 {
@@ -74,10 +76,17 @@ func (w *Writer) FlushShared() error {
 		return err
 	}
 	w.flying = true
-	if len(w.buf) < enough {
+	if own := len(w.buf); own < enough && w.skip == 0 {
 		w.mu.Unlock()
 		runtime.Gosched()
 		w.mu.Lock()
+		w.lonely = min(2*w.lonely+1, mostSkips)
+		if len(w.buf) > own {
+			w.lonely = 0
+		}
+		w.skip = w.lonely
+	} else if w.skip > 0 {
+		w.skip--
 	}
 	return w.write()
 }
@@ -104,6 +113,9 @@ func (w *Writer) write() error {
 
 // enough is what is written without waiting for more: a larger batch saves nothing.
 const enough = 32 << 10
+
+// mostSkips is how many shared flushes at most do not give way because the last one was alone.
+const mostSkips = 63
 
 // Queued returns how many bytes wait here and, unencrypted or not, in the Conn below.
 func (w *Writer) Queued() int {
