@@ -71,6 +71,22 @@ func TestLongestGapIsOfOpenQuestionsOnly(t *testing.T) {
 	}
 }
 
+// A message that is lost for good is not a gap that never ends: later ones were answered.
+func TestALostMessageIsNoEndlessGap(t *testing.T) {
+	l := newLedger(1, []string{"r0"})
+	l.send(0, 1*second)
+	l.send(0, 1*second)
+	l.answer(0, answer(2, "alpha"), 2*second)
+	if s := l.summary(60 * second); s.LongestGap != 1 || s.Lost != 1 {
+		t.Fatalf("%+v", s)
+	}
+	l.send(0, 70*second)
+	l.answer(0, answer(3, "alpha"), 72*second)
+	if s := l.summary(80 * second); s.LongestGap != 2 || s.Lost != 1 {
+		t.Fatalf("%+v", s)
+	}
+}
+
 func TestLedgerTimesTheFailover(t *testing.T) {
 	l := newLedger(2, []string{"r0", "r1"})
 	ask := func(client int, at time.Duration, instance string) (move, bool) {

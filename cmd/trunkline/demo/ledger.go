@@ -56,8 +56,8 @@ func (l *ledger) send(client int, now time.Duration) uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	t := &l.clients[client]
-	if t.sent == t.answered {
-		t.last = now // nothing was missing until now
+	if t.newest == t.sent {
+		t.last = now // nothing was open until now
 	}
 	t.sent++
 	return t.sent
@@ -193,7 +193,7 @@ func (l *ledger) summary(now time.Duration) Summary {
 			s.Connected++
 		}
 		longest = max(longest, t.longest)
-		if t.sent > t.answered {
+		if t.sent > t.newest {
 			longest = max(longest, now-t.last)
 		}
 	}
