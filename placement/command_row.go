@@ -82,7 +82,7 @@ func (m *Move) apply(c *content, index uint64) Result {
 	switch {
 	case !known || row.epoch != m.Expect || !c.instances.get(row.instance).Gone:
 		return Result{Outcome: Stale}
-	case row.epoch.Index() == index:
+	case row.epoch == wire.MakeEpoch(c.generation, index):
 		return Result{Outcome: Again}
 	}
 	slot, ok := c.liveSlot(m.To)
@@ -186,7 +186,7 @@ func (c *content) removeRow(app wire.AppID, row stored, known bool, expect wire.
 		return Result{Outcome: Done}
 	case row.epoch != expect:
 		return Result{Outcome: Stale}
-	case row.epoch.Index() == index:
+	case row.epoch == wire.MakeEpoch(c.generation, index):
 		return Result{Outcome: Again}
 	}
 	c.dropRow(row)
@@ -255,7 +255,7 @@ func (k *Claim) apply(c *content, index uint64) Result {
 		return Result{Outcome: NoInstance}
 	case known && (row.epoch != k.Held || !c.instances.get(row.instance).Gone):
 		return Result{Outcome: Stale}
-	case known && row.epoch.Index() == index:
+	case known && row.epoch == wire.MakeEpoch(c.generation, index):
 		return Result{Outcome: Again}
 	case known:
 		row.flags = 0

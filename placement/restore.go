@@ -252,7 +252,7 @@ func (s *restorer) takeRow(in *reader) error {
 		return damaged("state %s is there twice", r.state)
 	}
 	inst := s.c.instances.get(r.instance)
-	if inst.App != e.id || r.epoch == 0 || r.epoch > wire.MakeEpoch(s.c.generation, s.c.index) {
+	if inst.App != e.id || r.epoch == 0 || r.epoch.Index() > s.c.index || r.epoch.Generation() > s.c.generation {
 		return damaged("row of state %s contradicts its app, instance or epoch", r.state)
 	}
 	if taint > 0 {
