@@ -196,6 +196,33 @@ func TestCloseByTheBackend(t *testing.T) {
 	s.out.Flush()
 }
 
+// A backend may ask for any code and reason: the client gets a close frame that RFC 6455 allows.
+func TestCloseByTheBackendIsACloseFrame(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		code, want   wire.Code
+		reason, told string
+	}{
+		{0, wire.CodeNormal, "bye", "bye"},
+		{1005, wire.CodeNormal, "", "Closed"},
+		{1006, wire.CodeNormal, "", "Closed"},
+		{1015, wire.CodeNormal, "", "Closed"},
+		{999, wire.CodeNormal, "", "Closed"},
+		{65_535, wire.CodeNormal, "", "Closed"},
+		{4100, 4100, "no \xff\xfetext", "no \ufffdtext"},
+		{4100, 4100, strings.Repeat("é", 100), strings.Repeat("é", 61)},
+	} {
+		ws, s := w.joinD()
+		s.out.Close(c.code, c.reason)
+		s.out.Deliver([]byte("too late"), false)
+		s.out.Flush()
+		if told := ws.expectClose(c.want); told != c.told {
+			t.Errorf("%d %q: the client was told %q", c.code, c.reason, told)
+		}
+		s.left(t)
+	}
+}
+
 func TestCloseByTheClient(t *testing.T) {
 	w := newWorld(t)
 	for payload, want := range map[string]wire.Code{

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -146,8 +147,14 @@ func (s *session) Flush() { _ = s.w.Flush() }
 // Queued is how many bytes wait for the client.
 func (s *session) Queued() int { return s.w.Queued() }
 
-// Close tells the client why, once, and ends the connection after what is queued.
-func (s *session) Close(code wire.Code, reason string) { s.end(code, reason, code.String()) }
+// Close tells the client why, once, and ends the connection after what is queued. A code that no close frame may carry,
+// and a reason that is not text, come from a backend: the first becomes 1000, the second is mended.
+func (s *session) Close(code wire.Code, reason string) {
+	if !code.Sendable() {
+		code = wire.CodeNormal
+	}
+	s.end(code, strings.ToValidUTF8(reason, "\ufffd"), code.String())
+}
 
 // end closes with a counted reason of its own.
 func (s *session) end(code wire.Code, reason, why string) {
