@@ -125,7 +125,7 @@ type Config struct {
 	Handshake time.Duration
 	// MinRate is the least average rate of a request's body, in bytes per second.
 	MinRate int
-	// MaxHalfOpen bounds the connections that have not said yet what they want.
+	// MaxHalfOpen bounds the connections that have not said yet what they want; beyond it one of them is closed for the next.
 	MaxHalfOpen int
 	// ConnsPerIP bounds the connections of one IPv4 address or IPv6 /64; 0 is no limit.
 	ConnsPerIP int

@@ -53,7 +53,7 @@ func (s *Server) Collect(emit func(name string, value float64, labels ...string)
 		emit("client_connections", float64(s.count.sessions[p].Load()), "proto", protocolNames[p])
 	}
 	s.mu.Lock()
-	half, open := s.half, s.open
+	half, open := len(s.half), s.open
 	s.mu.Unlock()
 	emit("client_half_open", float64(half))
 	emit("client_sockets", float64(open))

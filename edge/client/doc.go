@@ -20,7 +20,7 @@
 // frames that are fragmented or above 125 bytes (1002), text that is not UTF-8 (1007), messages above the app's limit or
 // of more than 1,024 frames (1009, before memory is taken for them); tokens that are invalid or for another app (4002),
 // ids that are not base 36 (4003), apps that are not served (4502); more connections than the limits per address (429),
-// per app (429, 1013) and on those that have not said yet what they want (closed). Who does not take what is sent is
+// per app (429, 1013) and on those that have not said yet what they want (one of them is closed). Who does not take what is sent is
 // cut, and so is who answers no pings; every end has a counted reason. Tokens, URLs and payloads are never logged.
 //
 // # Decisions

@@ -30,7 +30,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	visits map[*visit]struct{} // connections that are not sessions and not the HTTP server's
-	half   int                 // those that have not said what they want
+	half   map[*visit]struct{} // those of them that have not said what they want
 	open   int                 // all connections
 	ending bool
 	ended  chan struct{} // closed when ending and none is open
@@ -52,7 +52,7 @@ func New(cfg Config, d Deps) (*Server, error) {
 	if d.Clock == nil {
 		d.Clock = systemClock{}
 	}
-	s := &Server{cfg: cfg, d: d, visits: make(map[*visit]struct{}), ended: make(chan struct{})}
+	s := &Server{cfg: cfg, d: d, visits: make(map[*visit]struct{}), half: make(map[*visit]struct{}), ended: make(chan struct{})}
 	s.limits.init(cfg)
 	if d.TLS != nil {
 		// Small records at the beginning of a connection would make many system calls of one flush.
@@ -206,7 +206,8 @@ func (s *Server) sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// admit counts a new connection, or closes it if there are too many.
+// admit counts a new connection, or closes it if there are too many from its address. Where there are as many as there
+// may be that have not said what they want, any one of them makes room: who holds them open keeps nobody else out.
 func (s *Server) admit(nc net.Conn) *visit {
 	var addr netip.Addr
 	if ap, err := netip.ParseAddrPort(nc.RemoteAddr().String()); err == nil {
@@ -220,26 +221,39 @@ func (s *Server) admit(nc net.Conn) *visit {
 		refuse(nc, s.cfg.PlainHTTP)
 		return nil
 	}
-	v := &visit{srv: s, addr: addr, half: true}
+	v := &visit{srv: s, addr: addr}
 	v.pc = pipe.NewConn(nc, pipe.Options{MaxPending: s.cfg.MaxQueue, Stall: s.cfg.Stall})
 	v.nc = v.pc
 	s.mu.Lock()
-	full := s.half >= s.cfg.MaxHalfOpen
-	if s.ending || full {
+	if s.ending {
 		s.mu.Unlock()
 		s.limits.leaveIP(addr)
-		if full {
-			s.count.refused.add("half_open")
-		}
 		_ = nc.Close()
 		return nil
 	}
+	evicted := s.evictLocked()
 	s.running.Add(1)
-	s.half++
+	s.half[v] = struct{}{}
 	s.open++
 	s.visits[v] = struct{}{}
 	s.mu.Unlock()
+	if evicted != nil {
+		_ = evicted.pc.Close()
+		s.count.refused.add("half_open")
+	}
 	return v
+}
+
+// evictLocked picks a connection to make room for another where that is needed; the caller closes it.
+func (s *Server) evictLocked() *visit {
+	if len(s.half) < s.cfg.MaxHalfOpen {
+		return nil
+	}
+	for v := range s.half { // no order: whoever has most of them loses most
+		delete(s.half, v)
+		return v
+	}
+	return nil
 }
 
 // refuse answers 429 where HTTP in the clear is possible, which a fresh socket takes without waiting, and closes.

@@ -24,7 +24,6 @@ type visit struct {
 	nc   net.Conn // pc, or TLS over it
 	rd   *pipe.Reader
 	addr netip.Addr
-	half bool // counts as half-open
 	kept bool // someone else goes on with the connection, and will call departed
 	web  bool // it is the HTTP server, and the visit lasts as long as the connection
 }
@@ -63,12 +62,8 @@ func (v *visit) forget() {
 
 // settled says that the client has said what it wants: the rest is not up to it.
 func (v *visit) settled() {
-	if !v.half {
-		return
-	}
-	v.half = false
 	v.srv.mu.Lock()
-	v.srv.half--
+	delete(v.srv.half, v)
 	v.srv.mu.Unlock()
 }
 

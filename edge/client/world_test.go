@@ -269,9 +269,9 @@ func (w *world) end() {
 	}
 	w.srv.mu.Lock()
 	defer w.srv.mu.Unlock()
-	if w.srv.open != 0 || w.srv.half != 0 || len(w.srv.visits) != 0 || w.srv.wheel.len() != 0 {
+	if w.srv.open != 0 || len(w.srv.half) != 0 || len(w.srv.visits) != 0 || w.srv.wheel.len() != 0 {
 		w.t.Errorf("left behind: %d open, %d half-open, %d visits, %d sessions",
-			w.srv.open, w.srv.half, len(w.srv.visits), w.srv.wheel.len())
+			w.srv.open, len(w.srv.half), len(w.srv.visits), w.srv.wheel.len())
 	}
 	if len(w.srv.limits.ips) != 0 || len(w.srv.limits.apps) != 0 {
 		w.t.Errorf("limits left behind: %v %v", w.srv.limits.ips, w.srv.limits.apps)
