@@ -189,6 +189,6 @@ func (a *API) Collect(emit func(name string, value float64, labels ...string)) {
 	emit("logins_limited_total", float64(a.counters.limited.Load()))
 	emit("logins_not_kept_total", float64(a.counters.unkept.Load()))
 	emit("create_replayed_total", float64(a.counters.replayed.Load()))
-	emit("create_body_bytes", float64(a.bodies.used.Load()))
+	emit("create_body_bytes", float64(a.bodies.inUse()))
 	emit("idempotency_keys", float64(a.attempts.size()))
 }

@@ -3,7 +3,7 @@
 // key set and health.
 //
 // It refuses: a body that is larger than its endpoint takes, before reading it,
-// or that arrives more slowly than 1 KiB/s after the first 10 s; more than the
+// or that falls more than 10 s behind 1 KiB/s; more than the
 // allowed number of logins per address; a login that the app has not configured;
 // a create without a token of that app; an Idempotency-Key used before with
 // another request; a path with another method than its own. Every refusal is
@@ -41,8 +41,8 @@ type Config struct {
 	LoginsPerSecond float64
 	// LiftLoopback takes the limit from loopback addresses (dev, bench).
 	LiftLoopback bool
-	// MaxBodies bounds the bytes of all create bodies held at one time; 0 means
-	// 256 MiB.
+	// MaxBodies bounds the bytes of all bodies held at one time, half of them for
+	// one app; 0 means 256 MiB.
 	MaxBodies int64
 	// Secure reports whether the request came by TLS. Default: r.TLS != nil.
 	Secure func(r *http.Request) bool
@@ -57,7 +57,7 @@ type API struct {
 	buckets  *buckets
 	attempts *attempts
 	counters counters
-	bodies   budget
+	bodies   *budget
 }
 
 // New checks the configuration and returns the handler.
@@ -83,7 +83,7 @@ func New(cfg Config, deps Deps) (*API, error) {
 		mux:      http.NewServeMux(),
 		buckets:  newBuckets(cfg.LoginsPerSecond, 2*cfg.LoginsPerSecond),
 		attempts: newAttempts(maxAttempts),
-		bodies:   budget{max: cfg.MaxBodies},
+		bodies:   newBudget(cfg.MaxBodies),
 	}
 	if cfg.PublicURL != "" {
 		public, err := parsePublicURL(cfg.PublicURL)

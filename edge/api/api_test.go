@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/wire"
@@ -267,26 +268,48 @@ func (d *deadlines) SetReadDeadline(at time.Time) error {
 	return nil
 }
 
+// paceOf is a body that comes in pieces of some bytes, each after a pause.
+type paceOf []struct {
+	pause time.Duration
+	bytes int
+}
+
+func (p *paceOf) Read(b []byte) (int, error) {
+	if len(*p) == 0 {
+		return 0, io.EOF
+	}
+	piece := (*p)[0]
+	*p = (*p)[1:]
+	time.Sleep(piece.pause)
+	return copy(b, strings.Repeat("x", piece.bytes)), nil
+}
+
 func TestDeadlineMovesWithTheBody(t *testing.T) {
-	r := newRig(t, nil)
-	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-	q := httptest.NewRequest("POST", "/"+testApp.String()+"/create", io.MultiReader(
-		strings.NewReader(strings.Repeat("x", 1024)), strings.NewReader(strings.Repeat("x", 2048))))
-	q.Header.Set("Authorization", r.token(testApp, "ann"))
-	began := time.Now()
-	r.ServeHTTP(w, q)
-	if w.Code != 200 || len(w.set) != 4 {
-		t.Fatalf("%d, %d deadlines", w.Code, len(w.set))
-	}
-	if first := w.set[0].Sub(began); first < bodyStart || first > bodyStart+10*time.Second {
-		t.Errorf("the first byte may take %v", first)
-	}
-	if a, b := w.set[1].Sub(w.set[0]), w.set[2].Sub(w.set[1]); a != time.Second || b != 2*time.Second {
-		t.Errorf("1 KiB moved it by %v, 2 KiB by %v", a, b)
-	}
-	if !w.set[3].IsZero() {
-		t.Error("a deadline stays for the time after the body")
-	}
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, nil)
+		w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+		q := httptest.NewRequest("POST", "/"+testApp.String()+"/create", &paceOf{
+			{4 * time.Second, 1 << 10}, // 1 s is earned
+			{0, 2 << 10},               // 2 s
+			{0, 8 << 10},               // 8 s, of which 7 are too much: no pause may be longer than 10 s
+			{9 * time.Second, 1},       // almost nothing
+		})
+		q.Header.Set("Authorization", r.token(testApp, "ann"))
+		began := time.Now()
+		r.ServeHTTP(w, q)
+		want := []time.Duration{10 * time.Second, 11 * time.Second, 13 * time.Second, 14 * time.Second, 14*time.Second + time.Second/bodyRate}
+		if w.Code != 200 || len(w.set) != len(want)+1 {
+			t.Fatalf("%d, %d deadlines", w.Code, len(w.set))
+		}
+		for i := range want {
+			if got := w.set[i].Sub(began); got != want[i] {
+				t.Errorf("after %d pieces the body may take %v in all, want %v", i, got, want[i])
+			}
+		}
+		if !w.set[len(want)].IsZero() {
+			t.Error("a deadline stays for the time after the body")
+		}
+	})
 }
 
 func TestClientThatLeavesDuringCreate(t *testing.T) {

@@ -6,50 +6,75 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"sync/atomic"
+	"sync"
 	"time"
+
+	"github.com/trunkline-edge/trunkline/wire"
 )
 
 const (
-	bodyStart = 10 * time.Second // how long the first byte may take
+	bodyStart = 10 * time.Second // how long the first byte may take, or any pause
 	bodyRate  = 1 << 10          // bytes a second after that
 	bodyPiece = 16 << 10         // memory taken before anything has arrived
 )
 
-// budget bounds the bytes that all bodies take together.
+// budget bounds the bytes that all bodies take together, and lets one app have
+// half of them at most.
 type budget struct {
-	max  int64
-	used atomic.Int64
+	max int64
+
+	mu   sync.Mutex
+	used int64
+	of   map[wire.AppID]int64 // no entry is zero
 }
 
-func (b *budget) take(n int) bool {
-	if b.used.Add(int64(n)) > b.max {
-		b.used.Add(int64(-n))
+func newBudget(max int64) *budget { return &budget{max: max, of: make(map[wire.AppID]int64)} }
+
+func (b *budget) take(app wire.AppID, n int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used+int64(n) > b.max || b.of[app]+int64(n) > b.max/2 {
 		return false
 	}
+	b.used += int64(n)
+	b.of[app] += int64(n)
 	return true
 }
 
-func (b *budget) give(n int) { b.used.Add(int64(-n)) }
+func (b *budget) give(app wire.AppID, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.used -= int64(n)
+	if b.of[app] -= int64(n); b.of[app] == 0 {
+		delete(b.of, app)
+	}
+}
+
+// inUse returns how many bytes are taken.
+func (b *budget) inUse() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used
+}
 
 // readBody reads a body of at most max bytes. A longer one is refused before it
 // is read where its length is known, and its connection closed. Memory grows with
-// what has arrived, within the node's budget; release gives it back and must be
-// called when the error is nil.
-func (a *API) readBody(w http.ResponseWriter, r *http.Request, max int) (body []byte, release func(), err error) {
+// what has arrived, within the budget of the node and the app; release gives it
+// back and must be called when the error is nil.
+func (a *API) readBody(w http.ResponseWriter, r *http.Request, app wire.AppID, max int) (body []byte, release func(), err error) {
 	if r.ContentLength > int64(max) {
 		w.Header().Set("Connection", "close")
 		return nil, nil, problemTooLarge
 	}
 	size := 0
 	grow := func(to int) bool {
-		if !a.bodies.take(to - size) {
+		if !a.bodies.take(app, to-size) {
 			return false
 		}
 		body, size = append(make([]byte, 0, to), body...), to
 		return true
 	}
-	give := func() { a.bodies.give(size) }
+	give := func() { a.bodies.give(app, size) }
 	paced := newPaced(w, r)
 	defer paced.done()
 	for {
@@ -91,8 +116,10 @@ func bodyProblem(err error) error {
 	return problemBody
 }
 
-// paced reads a body under a deadline that moves with what has arrived. Deadlines
-// are those of the connection, so they use its clock and not ours.
+// paced reads a body under a deadline that moves with what has arrived, but never
+// further than bodyStart from now: who sent most of it fast may not take its time
+// with the rest. Deadlines are those of the connection, so they use its clock and
+// not ours.
 type paced struct {
 	body     io.Reader
 	control  *http.ResponseController
@@ -109,6 +136,9 @@ func (p *paced) Read(b []byte) (int, error) {
 	n, err := p.body.Read(b)
 	if n > 0 {
 		p.deadline = p.deadline.Add(time.Duration(n) * time.Second / bodyRate)
+		if most := time.Now().Add(bodyStart); p.deadline.After(most) {
+			p.deadline = most
+		}
 		_ = p.control.SetReadDeadline(p.deadline)
 	}
 	return n, err

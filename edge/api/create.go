@@ -56,7 +56,7 @@ func (a *API) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, release, err := a.readBody(w, r, a.deps.Apps.MaxMessage(app))
+	body, release, err := a.readBody(w, r, app, a.deps.Apps.MaxMessage(app))
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (a *API) lobbyCreate(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	limit := a.deps.Apps.MaxMessage(app)
-	body, release, err := a.readBody(w, r, limit+lobbyOverhead)
+	body, release, err := a.readBody(w, r, app, limit+lobbyOverhead)
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func TestCreateIsVerbatim(t *testing.T) {
 	if got := decode[stateAnswer](t, w).StateID; got != "3w5e11264sgsf" {
 		t.Errorf("the largest state is written %q", got)
 	}
-	if used := r.bodies.used.Load(); used != 0 {
+	if used := r.bodies.inUse(); used != 0 {
 		t.Errorf("%d bytes of bodies are still held", used)
 	}
 }
@@ -392,10 +392,10 @@ func TestRegisterApp(t *testing.T) {
 }
 
 func TestBodyBudget(t *testing.T) {
-	r := newRig(t, func(c *Config, _ *Deps) { c.MaxBodies = 100 << 10 })
+	r := newRig(t, func(c *Config, _ *Deps) { c.MaxBodies = 200 << 10 })
 	path := "/" + testApp.String() + "/create"
 	token := r.token(testApp, "ann")
-	expect(t, "over the budget", r.do("POST", path, strings.Repeat("x", 200<<10), "Authorization", token), 503, "busy")
+	expect(t, "over the budget", r.do("POST", path, strings.Repeat("x", 300<<10), "Authorization", token), 503, "busy")
 	hold, held := make(chan struct{}), make(chan struct{})
 	r.rooms.create = func(context.Context, int) (wire.StateID, error) {
 		close(held)
@@ -408,13 +408,15 @@ func TestBodyBudget(t *testing.T) {
 		r.do("POST", path, strings.Repeat("x", 80<<10), "Authorization", token)
 	}()
 	<-held
-	expect(t, "while another holds most of it", r.do("POST", path, strings.Repeat("x", 40<<10), "Authorization", token), 503, "busy")
+	expect(t, "while another holds most of the app's half", r.do("POST", path, strings.Repeat("x", 40<<10), "Authorization", token), 503, "busy")
+	r.rooms.create = nil
+	other := "/" + otherApp.String() + "/create"
+	expect(t, "another app", r.do("POST", other, strings.Repeat("x", 40<<10), "Authorization", r.token(otherApp, "ann")), 200, "")
 	close(hold)
 	<-done
-	r.rooms.create = nil
 	expect(t, "when it is given back", r.do("POST", path, strings.Repeat("x", 80<<10), "Authorization", token), 200, "")
-	if used := r.bodies.used.Load(); used != 0 {
-		t.Errorf("%d bytes are still held", used)
+	if used := r.bodies.inUse(); used != 0 || len(r.bodies.of) != 0 {
+		t.Errorf("%d bytes are still held, %d apps have some", used, len(r.bodies.of))
 	}
 }
 

@@ -38,7 +38,7 @@ func (a *API) login(w http.ResponseWriter, r *http.Request) error {
 	if !q.Config.Enabled(q.Method) {
 		return problemDisabled
 	}
-	body, release, err := a.readBody(w, r, maxLoginBody)
+	body, release, err := a.readBody(w, r, app, maxLoginBody)
 	if err != nil {
 		return err
 	}
