@@ -16,6 +16,7 @@ type attachment struct {
 	unnamed  bool // the instance gave no storeId, so it cannot come back
 	remote   string
 	channels channels
+	recent   recent        // legacy: who left a moment ago
 	ended    chan struct{} // closed when the tunnel's reader has returned and the rooms are detached
 
 	// The reader's own.
@@ -177,6 +178,7 @@ func (a *attachment) StateRefused(state wire.StateID, epoch wire.Epoch, code wir
 	for _, s := range rm.all() {
 		s.close(code, text, false)
 	}
+	a.tun.Line(state, epoch).End() // what was said on it was for nobody
 	if rm.tentative.Load() {
 		a.router.turnAway(rm.roomKey, epoch)
 	}

@@ -39,10 +39,3 @@ func (c *channels) get(n uint32) *session {
 	c.mu.Unlock()
 	return s
 }
-
-// count returns how many sessions are open.
-func (c *channels) count() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.open)
-}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/trunkline-edge/trunkline/edge/api"
+	"github.com/trunkline-edge/trunkline/edge/client"
 	"github.com/trunkline-edge/trunkline/tunnel"
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -229,5 +230,34 @@ func TestUnacknowledgedFramesAreCountedWhenAStateMoves(t *testing.T) {
 			t.Errorf("%d frames counted as unacknowledged, want 2", n)
 		}
 		ann.leaves()
+	})
+}
+
+func TestUserWhoLeftAsTheTunnelDiedIsTakenOff(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		b := w.backend(tunnel.Legacy, secret, "s1")
+		w.joins(secret, 7, "ann").leaves() // the UNSUBSCRIBE goes into a connection that is dead already
+		w.breaks(b)
+		again := w.backend(tunnel.Legacy, secret, "s1")
+		want(t, "instance", again.take(), "confirm; close 7 ann")
+	})
+}
+
+func TestLegacyOwnerAcknowledgesToNativeClients(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		w.backend(tunnel.Legacy, secret, "s1")
+		out := &fakeOut{}
+		seat, refusal := w.r.Join(w.ctx, client.JoinRequest{
+			App: wire.AppIDOf(secret), State: 7, User: "ann", Native: true, Next: 5, Out: out,
+		})
+		if refusal != nil {
+			t.Fatal(refusal.Reason)
+		}
+		if err := seat.Down([]byte("x"), false); err != nil {
+			t.Fatal(err)
+		}
+		seat.Drained()
+		want(t, "client", out.take(), "registered; ack 5")
+		seat.Leave()
 	})
 }

@@ -281,7 +281,6 @@ type fakePlacer struct {
 	node  wire.NodeSession
 	ids   wire.StateID
 	next  wire.InstanceID
-	log   []string
 }
 
 func newFakePlacer(t *testing.T) *fakePlacer {

@@ -124,6 +124,9 @@ func (h *home) detach(a *attachment) bool {
 		return false
 	}
 	now := time.Now()
+	h.mu.Lock()
+	h.departed = append(h.departed, a.recent.since(now.Add(-recentTime))...)
+	h.mu.Unlock()
 	for _, rm := range h.snapshot() {
 		rm.mu.Lock()
 		if rm.att == a {
@@ -202,4 +205,40 @@ func (h *home) finish() (rooms []*room, users []ghost) {
 type ghost struct {
 	state wire.StateID
 	user  string
+}
+
+// recent remembers who left a legacy tunnel a moment ago: what was written to a tunnel that turns out to be dead may not
+// have arrived, and a legacy backend would keep the user for ever. To be told twice is harmless.
+type recent struct {
+	mu   sync.Mutex
+	list [recentMost]departure // a ring
+	next int
+}
+
+type departure struct {
+	t  tunnel.Session
+	at time.Time
+}
+
+const (
+	recentTime = 10 * time.Second
+	recentMost = 64
+)
+
+func (r *recent) note(t tunnel.Session) {
+	r.mu.Lock()
+	r.list[r.next%recentMost] = departure{t, time.Now()}
+	r.next++
+	r.mu.Unlock()
+}
+
+func (r *recent) since(t time.Time) (out []tunnel.Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := max(0, r.next-recentMost); i < r.next; i++ {
+		if d := r.list[i%recentMost]; d.at.After(t) {
+			out = append(out, d.t)
+		}
+	}
+	return out
 }

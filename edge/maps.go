@@ -107,7 +107,7 @@ type quiet struct{ seen expiring[string, struct{}] }
 
 const (
 	quietTime = 10 * time.Second
-	quietKeys = 1000
+	quietKeys = 50
 )
 
 func (q *quiet) allow(key string, now time.Time) bool {

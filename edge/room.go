@@ -180,6 +180,9 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 		if due && tellBackend {
 			rm.line.Close(&s.t, s.sent+1, code)
 			flush = a.tun
+			if a.legacy {
+				a.recent.note(s.t)
+			}
 		}
 		if !a.legacy {
 			a.channels.drop(s.t.Channel)

@@ -224,7 +224,7 @@ func (r *Router) release(rm *room) {
 
 // newSession numbers the session of a join.
 func (r *Router) newSession(rm *room, q *client.JoinRequest) *session {
-	s := &session{router: r, room: rm, out: q.Out, addr: q.Addr, index: -1}
+	s := &session{router: r, room: rm, out: q.Out, addr: q.Addr, native: q.Native, index: -1}
 	s.sent = max(q.Next, 1) - 1
 	s.acked.Store(s.sent)
 	s.t = tunnel.Session{

@@ -19,6 +19,7 @@ type session struct {
 	room   *room
 	out    client.Out
 	addr   netip.Addr
+	native bool // the client hears of acknowledgements
 
 	// upDirty is set while the session stands on the list of those that the tunnel's reader will flush.
 	upDirty atomic.Bool
@@ -37,6 +38,9 @@ type session struct {
 
 	// dirtied is the tunnel that frames went to since the last Drained. Only the client's reader touches it.
 	dirtied tunnel.Tunnel
+	// written is the last number that a legacy tunnel took since the last Drained, 0 when the instance acknowledges
+	// itself. Only the client's reader touches it.
+	written uint64
 }
 
 // Down passes one message of the client to the state's instance. It blocks while the state waits for one, and while the
@@ -56,6 +60,9 @@ func (s *session) Down(payload []byte, unreliable bool) error {
 				s.sent++
 				rm.line.Data(&s.t, s.sent, payload, unreliable)
 				s.dirtied = rm.att.tun
+				if s.native && rm.att.legacy {
+					s.written = s.sent
+				}
 				rm.mu.Unlock()
 				s.router.stats.framesDown.Add(1)
 				return nil
@@ -77,6 +84,11 @@ func (s *session) Drained() {
 	if t := s.dirtied; t != nil {
 		s.dirtied = nil
 		t.Flush()
+		if s.written != 0 {
+			s.out.Acked(s.written) // a legacy backend cannot: this node does, when it has taken the frames to write them
+			s.out.Flush()
+			s.written = 0
+		}
 	}
 }
 
