@@ -158,7 +158,19 @@ func (t *Tokens) Mint(app string, id Identity) (string, error) {
 		return "", fmt.Errorf("mint token: it would have %d bytes, more than %d", len(b), MaxToken)
 	}
 	t.minted.Add(1)
+	t.remember(b, app, id, now)
 	return string(b), nil
+}
+
+// remember caches a token that was signed a moment ago: whoever logs in shows it at once, and checking a signature costs
+// more than all the rest of a join.
+func (t *Tokens) remember(token []byte, app string, id Identity, now time.Time) {
+	e := cached{
+		verified: Verified{App: app, ID: id.ID, Type: id.Type, Name: id.Name, Expires: time.Unix(now.Add(t.cfg.TTL).Unix(), 0)},
+		kid:      t.cfg.KeyID,
+	}
+	copy(e.key[:], t.cfg.Private.Public().(ed25519.PublicKey))
+	t.cache.put(sha256.Sum256(token), e)
 }
 
 // payload writes the claims as ASCII JSON whose base64 and base64url forms are

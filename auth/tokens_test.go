@@ -66,7 +66,26 @@ func mustMint(t testing.TB, tokens *Tokens, id Identity) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	tokens.cache.drop(sha256.Sum256([]byte(token))) // as a node that did not sign it would see it
 	return token
+}
+
+func TestTokenSignedAMomentAgoNeedsNoSignatureCheck(t *testing.T) {
+	rig := newTokenRig(t, nil)
+	token, err := rig.Mint(testApp, Identity{Type: TypeNickname, ID: "abc", Name: "Ann"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	remembered, err := rig.Verify([]byte(token))
+	if err != nil || rig.misses.Load() != 0 {
+		t.Fatalf("%v, %d misses, want none", err, rig.misses.Load())
+	}
+	rig.cache.drop(sha256.Sum256([]byte(token)))
+	checked, err := rig.Verify([]byte(token))
+	if err != nil || checked.App != remembered.App || checked.ID != remembered.ID || checked.Name != remembered.Name ||
+		checked.Type != remembered.Type || !checked.Expires.Equal(remembered.Expires) {
+		t.Errorf("remembered %+v, checked %+v, %v", remembered, checked, err)
+	}
 }
 
 // The readers below do what the public SDKs do with a token (protocol notes, §2.1).
