@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -211,6 +212,38 @@ func TestFramesOfStrayStatesAreDroppedAndCounted(t *testing.T) {
 		w.r.Collect(func(name string, v float64, labels ...string) { counted[fmt.Sprint(name, labels)] = v })
 		if counted["edge_frames_dropped_total[reason not_owner]"] != 1 {
 			t.Errorf("counters: %v", counted)
+		}
+	})
+}
+
+// An instance that sends any number of frames for a tentative state whose sessions have left causes one proposal.
+func TestRowIsMadeFirmOnce(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		b := w.backend(tunnel.Legacy, secret, "s1")
+		w.joins(secret, 7, "ann").leaves()
+		var proposals atomic.Int32
+		committed := make(chan struct{})
+		w.placer.firm = func() {
+			proposals.Add(1)
+			<-committed
+		}
+		for range 3 {
+			w.says(b, func(s tunnel.Sink) {
+				for range 100 {
+					s.ToUser(7, 0, []byte("ann"), []byte("x"))
+				}
+			})
+		}
+		if n := proposals.Load(); n != 1 {
+			t.Errorf("%d proposals for one row", n)
+		}
+		close(committed)
+		synctest.Wait()
+		if row, ok := w.r.table.Lookup(wire.AppIDOf(secret), 7); !ok || row.Tentative {
+			t.Errorf("the row is %+v, %v", row, ok)
+		}
+		if n := len(w.r.firming); n != 0 {
+			t.Errorf("%d rows are still being made firm", n)
 		}
 	})
 }

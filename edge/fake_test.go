@@ -281,6 +281,7 @@ type fakePlacer struct {
 	node  wire.NodeSession
 	ids   wire.StateID
 	next  wire.InstanceID
+	firm  func() // when not nil, called before a row is made firm
 }
 
 func newFakePlacer(t *testing.T) *fakePlacer {
@@ -374,6 +375,9 @@ func (p *fakePlacer) Place(_ context.Context, q placement.PlaceRequest) (placeme
 }
 
 func (p *fakePlacer) Firm(_ context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
+	if p.firm != nil {
+		p.firm()
+	}
 	return p.errOf(p.apply(&placement.Firm{App: app, State: state, Epoch: epoch}))
 }
 

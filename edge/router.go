@@ -50,6 +50,7 @@ type Router struct {
 	homes     map[wire.InstanceID]*home
 	hungry    map[wire.AppID]map[*room]struct{} // rooms that wait for any instance of their app
 	tentative map[roomKey]tentativeRow          // tentative rows without sessions
+	firming   map[firming]struct{}              // rows that are being made firm
 	refused   map[storeKey]time.Duration        // delay of the next close of a second process with one storeId
 	tunnels   map[tunnel.Tunnel]struct{}
 	knocking  map[net.Conn]struct{} // connections on the tunnel port that have not registered yet
@@ -91,6 +92,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 		homes:     make(map[wire.InstanceID]*home),
 		hungry:    make(map[wire.AppID]map[*room]struct{}),
 		tentative: make(map[roomKey]tentativeRow),
+		firming:   make(map[firming]struct{}),
 		refused:   make(map[storeKey]time.Duration),
 		tunnels:   make(map[tunnel.Tunnel]struct{}),
 		knocking:  make(map[net.Conn]struct{}),

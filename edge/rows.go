@@ -10,10 +10,30 @@ import (
 
 // This file holds what the owner proposes about rows: firm, removed, released.
 
-// makeFirm commits that the instance vouches for the state. Nobody waits for it.
+// firming names a row that is being made firm.
+type firming struct {
+	roomKey
+	epoch wire.Epoch
+}
+
+// makeFirm commits that the instance vouches for the state. Nobody waits for it, and one proposal for a row is under way
+// at most: an instance may send any number of frames meanwhile.
 func (r *Router) makeFirm(key roomKey, epoch wire.Epoch) {
-	r.forgetTentative(key)
+	row := firming{key, epoch}
+	r.mu.Lock()
+	delete(r.tentative, key)
+	_, under := r.firming[row]
+	r.firming[row] = struct{}{}
+	r.mu.Unlock()
+	if under {
+		return
+	}
 	r.spawn(func(ctx context.Context) {
+		defer func() {
+			r.mu.Lock()
+			delete(r.firming, row)
+			r.mu.Unlock()
+		}()
 		if err := r.placer.Firm(ctx, key.app, key.state, epoch); err != nil {
 			r.proposalFailed("firm", key, err)
 		}
