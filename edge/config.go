@@ -35,7 +35,8 @@ type Config struct {
 	LiftLoopback bool
 	// MaxTunnels bounds the tunnels, registered or not, of this node.
 	MaxTunnels int
-	// MaxLobbies bounds the lobbies remembered per app; the oldest are forgotten first.
+	// MaxLobbies bounds the lobbies remembered, over all apps. Beyond it those whose states are gone are forgotten, then
+	// the oldest of the app that has most.
 	MaxLobbies int
 }
 

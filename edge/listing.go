@@ -9,10 +9,7 @@ import (
 
 // Lobbies returns up to limit public lobbies of the app whose states live, newest first; region "" means all.
 func (r *Router) Lobbies(app wire.AppID, region string, limit int) []api.Lobby {
-	return r.lobbies.newest(app, region, limit, func(state wire.StateID) bool {
-		_, ok := r.table.Lookup(app, state)
-		return ok
-	})
+	return r.lobbies.newest(app, region, limit)
 }
 
 // Status reports whether clients may connect to the state: not while its create is in progress.

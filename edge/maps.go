@@ -131,39 +131,74 @@ func (q *quiet) sweep(now time.Time) { q.seen.sweep(now) }
 // lobbies are what this node remembers of the states that were created as lobbies, newest last. They live as long as the
 // state's row; a lobby whose row is gone is dropped when it is next looked at.
 type lobbies struct {
-	max int
-	mu  sync.Mutex
-	app map[wire.AppID][]api.Lobby
+	max   int
+	lives func(wire.AppID, wire.StateID) bool
+
+	mu    sync.Mutex
+	app   map[wire.AppID][]api.Lobby
+	total int // over all apps
 }
 
-func (l *lobbies) init(limit int) { l.max, l.app = limit, make(map[wire.AppID][]api.Lobby) }
+func (l *lobbies) init(limit int, lives func(wire.AppID, wire.StateID) bool) {
+	l.max, l.lives, l.app = limit, lives, make(map[wire.AppID][]api.Lobby)
+}
 
 func (l *lobbies) add(app wire.AppID, state wire.StateID, lobby api.Lobby) {
 	lobby.State = state
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	list := append(l.app[app], lobby)
-	if len(list) > l.max {
-		list = append([]api.Lobby(nil), list[len(list)-l.max/2:]...)
+	if l.total >= l.max {
+		l.makeRoomLocked()
 	}
-	l.app[app] = list
+	l.app[app] = append(l.app[app], lobby)
+	l.total++
 }
 
-// newest returns up to limit public lobbies whose state lives, newest first, and forgets those whose state does not.
-func (l *lobbies) newest(app wire.AppID, region string, limit int, lives func(wire.StateID) bool) []api.Lobby {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	kept := l.app[app][:0]
-	for _, lobby := range l.app[app] {
-		if lives(lobby.State) {
+// makeRoomLocked drops the lobbies whose states do not live and then, while too many are left, the older half of those of
+// the app that has most. A quarter is free afterwards, so that not every newcomer has to look for room.
+func (l *lobbies) makeRoomLocked() {
+	for app := range l.app {
+		l.pruneLocked(app)
+	}
+	for l.total > l.max*3/4 {
+		var most wire.AppID
+		for app, list := range l.app {
+			if len(list) > len(l.app[most]) {
+				most = app
+			}
+		}
+		list := l.app[most]
+		l.keepLocked(most, append([]api.Lobby(nil), list[(len(list)+1)/2:]...))
+	}
+}
+
+// pruneLocked drops the lobbies of one app whose states do not live.
+func (l *lobbies) pruneLocked(app wire.AppID) []api.Lobby {
+	list := l.app[app]
+	kept := list[:0]
+	for _, lobby := range list {
+		if l.lives(app, lobby.State) {
 			kept = append(kept, lobby)
 		}
 	}
-	clear(l.app[app][len(kept):])
-	l.app[app] = kept
-	if len(kept) == 0 {
+	dropped := list[len(kept):]
+	l.keepLocked(app, kept)
+	clear(dropped)
+	return kept
+}
+
+func (l *lobbies) keepLocked(app wire.AppID, kept []api.Lobby) {
+	l.total += len(kept) - len(l.app[app])
+	if l.app[app] = kept; len(kept) == 0 {
 		delete(l.app, app)
 	}
+}
+
+// newest returns up to limit public lobbies whose state lives, newest first, and forgets those whose state does not.
+func (l *lobbies) newest(app wire.AppID, region string, limit int) []api.Lobby {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := l.pruneLocked(app)
 	var out []api.Lobby
 	for i := len(kept) - 1; i >= 0 && len(out) < limit; i-- {
 		if lobby := kept[i]; lobby.Visibility == "public" && (region == "" || region == lobby.Region) {

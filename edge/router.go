@@ -101,7 +101,10 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	r.denied.max, r.ghosts.max = maxDenied, maxGhosts
 	r.buckets.init(cfg.UnknownRate, cfg.LiftLoopback)
 	r.creates.init()
-	r.lobbies.init(cfg.MaxLobbies)
+	r.lobbies.init(cfg.MaxLobbies, func(app wire.AppID, state wire.StateID) bool {
+		_, ok := r.table.Lookup(app, state)
+		return ok
+	})
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
