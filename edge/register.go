@@ -221,10 +221,8 @@ func (r *Router) appOf(reg *tunnel.Registration) (app wire.AppID, refusal string
 		}
 		return app, refusedApp // its first secret was removed
 	}
-	for _, row := range r.table.Apps() { // a later secret of an app that did not say its id
-		if row.Listed && row.HasSecret(hash) {
-			return row.ID, ""
-		}
+	if owner, ok := r.table.Owner(hash); ok { // a later secret of an app that did not say its id
+		return owner, ""
 	}
 	if r.cfg.OpenApps && secret != "" {
 		return app, ""

@@ -405,6 +405,28 @@ func TestApps(t *testing.T) {
 	}
 }
 
+func TestOwnerOfASecret(t *testing.T) {
+	w := newWorld(t)
+	n := w.session()
+	w.must(&SetApp{App: appA, Secrets: [][32]byte{{1}, {2}}})
+	w.legacy(appB, "a", n) // known, but nobody listed it
+	for secret, want := range map[[32]byte]wire.AppID{{1}: appA, {2}: appA, {3}: {}, appB: {}} {
+		if got, ok := w.table.Owner(secret); got != want || ok != (want != wire.AppID{}) {
+			t.Errorf("%x belongs to %v, %v", secret[:2], got, ok)
+		}
+	}
+	app, _ := w.table.App(appA)
+	w.must(&SetApp{App: appA, Expect: app.Version, Secrets: [][32]byte{{2}}})
+	if got, ok := w.table.Owner([32]byte{1}); ok {
+		t.Errorf("a removed secret belongs to %v", got)
+	}
+	app, _ = w.table.App(appA)
+	w.must(&DeleteApp{App: appA, Expect: app.Version})
+	if got, ok := w.table.Owner([32]byte{2}); ok {
+		t.Errorf("the secret of a deleted app belongs to %v", got)
+	}
+}
+
 // TestIdleAppIsDeletedAtOnce: one that is only remembered for its logins has no last instance whose end would do it.
 func TestIdleAppIsDeletedAtOnce(t *testing.T) {
 	w := newWorld(t)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"container/heap"
+	"crypto/subtle"
 	"encoding/json"
 	"iter"
 	"slices"
@@ -122,6 +123,24 @@ func (t *Table) Apps() []App {
 // Deleting returns the apps that are being deleted and still have rows.
 func (t *Table) Deleting() []App {
 	return t.apps(func(e *tenant) bool { return e.deleting })
+}
+
+// Owner returns the listed app that has a secret with this SHA-256. It looks at every secret and copies no app: anybody
+// may make a node ask.
+func (t *Table) Owner(hash [32]byte) (app wire.AppID, ok bool) {
+	c, done := t.view()
+	defer done()
+	for _, e := range c.tenants.values() {
+		if e == nil || !e.listed || e.deleting {
+			continue
+		}
+		for i := range e.secrets {
+			if subtle.ConstantTimeCompare(e.secrets[i][:], hash[:]) == 1 {
+				app, ok = e.id, true
+			}
+		}
+	}
+	return app, ok
 }
 
 func (t *Table) apps(want func(*tenant) bool) []App {
