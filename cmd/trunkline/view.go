@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -109,24 +110,26 @@ func (r appRules) policy(app wire.AppID) (allowed bool, maxMessage int) {
 	return r.settings.Apps == "open" || known && a.Listed, maxMessage
 }
 
-// Login is the app's login configuration; one that cannot be read is none.
+// Login is the app's login configuration.
 func (r appRules) Login(app wire.AppID) auth.LoginConfig {
-	raw := r.table.Table().Login(app)
-	if raw == nil {
-		return auth.LoginConfig{}
-	}
+	return loginsOf(r.table.Table().Login(app))
+}
+
+// loginsOf reads a login configuration. One that cannot be read closes every login: none at all would open two.
+func loginsOf(raw json.RawMessage) auth.LoginConfig {
 	cfg, err := auth.ParseLogin(raw)
 	if err != nil {
-		return auth.LoginConfig{}
+		return auth.LoginConfig{Configured: true}
 	}
 	return cfg
 }
 
-// HasSecret reports whether the secret is one of the app's.
+// HasSecret reports whether the secret is one of the app's. Where any secret makes an app, that is the one whose hash is
+// its id, unless an operator listed the app: then those that he left it.
 func (r appRules) HasSecret(app wire.AppID, secret auth.Secret) bool {
 	hash := secret.Hash()
-	if a, ok := r.table.Table().App(app); ok && a.HasSecret(hash) {
-		return true
+	if a, ok := r.table.Table().App(app); ok && a.Listed {
+		return a.HasSecret(hash)
 	}
 	return r.settings.Apps == "open" && app == wire.AppID(hash)
 }
