@@ -146,7 +146,7 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 		a, reason = r.register(ctx, app, reg, tun)
 	}
 	if reason != "" {
-		tun.Close(reason)
+		tun.Close(farewell(reason))
 		r.noteRefusal(remote, reason, &app)
 		return
 	}
@@ -230,6 +230,15 @@ func (r *Router) appOf(reg *tunnel.Registration) (app wire.AppID, refusal string
 	return app, refusedApp
 }
 
+// farewell is what a tunnel is closed with that was refused. A native backend reads it as a code: the name of one, where
+// trying again is in vain.
+func farewell(refusal string) string {
+	if refusal == refusedApp || refusal == refusedMismatch {
+		return wire.CodeUnknownApp.String()
+	}
+	return refusal
+}
+
 // register gets the instance into the table and waits until an older tunnel of the same process is out of the way.
 func (r *Router) register(ctx context.Context, app wire.AppID, reg *tunnel.Registration, tun tunnel.Tunnel) (*attachment, string) {
 	q := placement.RegisterRequest{
@@ -291,7 +300,7 @@ func (r *Router) supersede(ctx context.Context, key storeKey, q *placement.Regis
 		}
 	}
 	r.stats.takeovers.Add(1)
-	old.tun.Close("superseded")
+	old.tun.Close(wire.CodeTakenOver.String())
 	select {
 	case <-old.ended:
 		return ""

@@ -3,11 +3,13 @@ package edge
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"testing"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/tunnel"
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
@@ -109,5 +111,52 @@ func TestDrainingNodeRefusesTunnels(t *testing.T) {
 	eventually(t, "a refusal", func() bool { return r.refusals(refusedDraining) == 1 })
 	if n := r.stats.tunnelConns.Load(); n != 0 {
 		t.Errorf("%d connections are counted, none is there", n)
+	}
+}
+
+// deaf is a backend that nothing is said to but the end.
+type deaf struct{ tunnel.Handler }
+
+func (deaf) Drained() {}
+
+// A native backend is told by a code when trying again is in vain: its secret opens no app, or a newer connection of the
+// same process, or of its clone, has taken its place.
+func TestNativeBackendsAreToldToStop(t *testing.T) {
+	attach := func(conn net.Conn) (*tunnel.Attachment, error) {
+		reg := tunnel.Registration{Kind: tunnel.Native, Secret: "secret", StoreID: "s1", Incarnation: [16]byte{1}}
+		return tunnel.Attach(context.Background(), conn, &reg, nil, tunnel.Default())
+	}
+	told := func(err error) wire.Code {
+		var code *tunnel.CodeError
+		if !errors.As(err, &code) {
+			t.Fatalf("no code but %v", err)
+		}
+		return code.Code
+	}
+	_, dial := tunnelPort(t, func(c *Config) { c.OpenApps = false })
+	_, err := attach(dial())
+	if code := told(err); code != wire.CodeUnknownApp {
+		t.Errorf("an app that is not listed: code %d", code)
+	}
+
+	r, dial := tunnelPort(t, nil)
+	older, err := attach(dial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- older.Run(context.Background(), deaf{}) }()
+	newer, err := attach(dial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code := told(<-ended); code != wire.CodeTakenOver {
+		t.Errorf("the older connection: code %d", code)
+	}
+	if newer.Instance() != older.Instance() || newer.Gen() <= older.Gen() {
+		t.Errorf("instance %d gen %d follows instance %d gen %d", newer.Instance(), newer.Gen(), older.Instance(), older.Gen())
+	}
+	if n := r.stats.takeovers.Load(); n != 1 {
+		t.Errorf("%d takeovers were counted", n)
 	}
 }
