@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/trunkline-edge/trunkline/admin"
@@ -96,13 +98,18 @@ func printJSON(w io.Writer, v any) error {
 	return nil
 }
 
-// row writes one line of a table.
+// row writes one line of a table. Backends choose some of the texts: what does not print is quoted, so that none can
+// steer the terminal or look like another row.
 func row(t io.Writer, cells ...any) {
 	for i, c := range cells {
 		if i > 0 {
 			_, _ = io.WriteString(t, "\t")
 		}
-		_, _ = fmt.Fprint(t, c)
+		text := fmt.Sprint(c)
+		if strings.ContainsRune(text, '\t') {
+			text = strconv.Quote(text)
+		}
+		_, _ = io.WriteString(t, printable([]byte(text)))
 	}
 	_, _ = io.WriteString(t, "\n")
 }

@@ -268,6 +268,16 @@ func TestMessagesCannotSteerTheTerminal(t *testing.T) {
 	}
 }
 
+// Backends choose their names, and operators list them in terminals.
+func TestNamesCannotSteerTheTerminal(t *testing.T) {
+	var out strings.Builder
+	row(&out, "store-1", "a\nfake\trow", "\x1b[2J\x1b]0;owned\a", "\u009b31m", "tab\tbed", "héllo", 7)
+	want := "store-1\t\"a\\nfake\\trow\"\t\"\\x1b[2J\\x1b]0;owned\\a\"\t\"\\u009b31m\"\t\"tab\\tbed\"\théllo\t7\n"
+	if got := out.String(); got != want {
+		t.Errorf("printed %q, want %q", got, want)
+	}
+}
+
 func TestClientURL(t *testing.T) {
 	for _, tc := range []struct{ bound, tls, admin, want string }{
 		{"127.0.0.1:8080", "both", "http://127.0.0.1:7180", "ws://127.0.0.1:8080"},
