@@ -294,3 +294,23 @@ func TestLegacyOwnerAcknowledgesToNativeClients(t *testing.T) {
 		seat.Leave()
 	})
 }
+
+func TestReleasedOldCopyIsForgotten(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		b1 := w.backend(tunnel.Native, secret, "s1")
+		ann := w.joins(secret, 7, "ann")
+		row, _ := w.r.table.Lookup(wire.AppIDOf(secret), 7)
+		w.backend(tunnel.Native, secret, "s2")
+		w.breaks(b1)
+		time.Sleep(1100 * time.Millisecond)
+		if moved, _ := w.r.table.Lookup(wire.AppIDOf(secret), 7); moved.Taint != "s1" {
+			t.Fatalf("taint %q after the move, want s1", moved.Taint)
+		}
+		back := w.backend(tunnel.Native, secret, "s1")
+		w.says(back, func(s tunnel.Sink) { s.StateReleased(7, row.Epoch) })
+		if after, _ := w.r.table.Lookup(wire.AppIDOf(secret), 7); after.Taint != "" || after.Free {
+			t.Errorf("row %+v, want it where it was and without a taint", after)
+		}
+		ann.leaves()
+	})
+}

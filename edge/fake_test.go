@@ -389,6 +389,10 @@ func (p *fakePlacer) Release(_ context.Context, app wire.AppID, state wire.State
 	return p.errOf(p.apply(&placement.Release{App: app, State: state, Epoch: epoch}))
 }
 
+func (p *fakePlacer) Untaint(_ context.Context, app wire.AppID, state wire.StateID, store string) error {
+	return p.errOf(p.apply(&placement.Untaint{App: app, State: state, StoreID: store}))
+}
+
 func (p *fakePlacer) Register(_ context.Context, q placement.RegisterRequest) (placement.Attached, error) {
 	res := p.apply(&placement.Register{
 		App: q.App, StoreID: q.StoreID, Native: q.Native, Incarnation: q.Incarnation, Region: q.Region, Capacity: q.Capacity,

@@ -21,6 +21,8 @@ type Placer interface {
 	Firm(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error
 	Remove(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error
 	Release(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error
+	// Untaint forgets that a process may hold an old copy of a state.
+	Untaint(ctx context.Context, app wire.AppID, state wire.StateID, storeID string) error
 
 	// Register attaches an instance to this node; Gone frees its rows; Report is a hint and no command.
 	Register(ctx context.Context, q placement.RegisterRequest) (placement.Attached, error)

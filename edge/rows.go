@@ -105,7 +105,7 @@ func (r *Router) releaseState(a *attachment, state wire.StateID, epoch wire.Epoc
 	if rm.phase == phaseClosing || rm.phase == phasePending || (rm.phase == phaseLive && (rm.att != a || rm.epoch != epoch)) {
 		rm.mu.Unlock()
 		r.release(rm)
-		r.stats.dropNotOwner.Add(1)
+		r.untaint(a.home, state)
 		return
 	}
 	rm.closeLocked()
@@ -123,6 +123,19 @@ func (r *Router) releaseState(a *attachment, state wire.StateID, epoch wire.Epoc
 		line.End()
 		r.reopen(rm, nil)
 		r.release(rm)
+	})
+}
+
+// untaint takes note that an instance no longer has its old copy of a state that moved on from it.
+func (r *Router) untaint(h *home, state wire.StateID) {
+	if row, ok := r.table.Lookup(h.app, state); !ok || row.Taint != h.store {
+		r.stats.dropNotOwner.Add(1)
+		return
+	}
+	r.spawn(func(ctx context.Context) {
+		if err := r.placer.Untaint(ctx, h.app, state, h.store); err != nil {
+			r.proposalFailed("untaint", roomKey{h.app, state}, err)
+		}
 	})
 }
 
