@@ -80,6 +80,9 @@ func (h *head) parseRequestLine(line []byte) (status int) {
 	}
 	h.method = method
 	h.path, h.query, _ = bytes.Cut(target, []byte("?"))
+	if len(h.path) == 0 {
+		return http.StatusBadRequest // a bare query names nothing
+	}
 	return http.StatusOK
 }
 
