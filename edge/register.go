@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/pipe"
@@ -124,9 +125,18 @@ func (r *Router) serveTunnel(ctx context.Context, nc net.Conn, tlsConfig *tls.Co
 	}
 }
 
-// meet reads a registration. The connection is closed where it answers a reason.
-func (r *Router) meet(ctx context.Context, nc net.Conn, tlsConfig *tls.Config) (*tunnel.Registration, tunnel.Tunnel, string) {
+// meet reads a registration. The connection is closed where it answers a reason. A panic of what parses strangers' bytes
+// ends this connection only.
+func (r *Router) meet(ctx context.Context, nc net.Conn, tlsConfig *tls.Config) (reg *tunnel.Registration, tun tunnel.Tunnel, reason string) {
 	conn := pipe.NewConn(nc, pipe.Options{MaxPending: tunnelPending, Stall: r.cfg.TunnelStall})
+	defer func() {
+		if p := recover(); p != nil {
+			conn.Close()
+			reg, tun, reason = nil, nil, tunnel.ReasonPanic
+			// What was panicked with may hold anything of the registration.
+			r.log.Error("reading a registration panicked", "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
+		}
+	}()
 	secured, reason := r.secure(conn, tlsConfig)
 	if reason != "" {
 		conn.Close()
@@ -263,7 +273,9 @@ func (r *Router) register(ctx context.Context, app wire.AppID, reg *tunnel.Regis
 		}
 		if err != nil {
 			r.stats.proposalFailed.Add(1)
-			r.log.Error("registering an instance failed", "app", app.String(), "store", clip(reg.StoreID), "error", err)
+			if r.quiet.allow("register "+app.String(), time.Now()) {
+				r.log.Error("registering an instance failed", "app", app.String(), "store", clip(reg.StoreID), "error", err)
+			}
 			return nil, refusedTable
 		}
 		h := r.homeFor(got, &q)

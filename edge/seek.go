@@ -119,7 +119,9 @@ func (r *Router) place(ctx context.Context, rm *room) (refusal *client.Refusal, 
 		return nil, false
 	default:
 		r.stats.proposalFailed.Add(1)
-		r.log.Error("placing a state failed", "app", rm.app.String(), "state", rm.state.String(), "error", err)
+		if r.quiet.allow("place "+rm.app.String(), time.Now()) {
+			r.log.Error("placing a state failed", "app", rm.app.String(), "state", rm.state.String(), "error", err)
+		}
 		return refuse(wire.CodeInternal), true
 	}
 }
