@@ -344,7 +344,7 @@ func TestForeignSecretsAreRefused(t *testing.T) {
 		b := w.backend(tunnel.Legacy, secret, "s1")
 		select {
 		case reason := <-b.done:
-			want(t, "backend", reason, refusedApp)
+			want(t, "backend", reason, wire.CodeUnknownApp.String())
 		default:
 			t.Fatal("an app that is not listed was served")
 		}
