@@ -2,10 +2,14 @@ package edge
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -16,6 +20,11 @@ import (
 // tunnelPort serves the Router's tunnel port on a socket until the test ends.
 func tunnelPort(t *testing.T, change func(*Config)) (*Router, func() net.Conn) {
 	t.Helper()
+	return tunnelPortTLS(t, change, nil)
+}
+
+func tunnelPortTLS(t *testing.T, change func(*Config), tlsConfig *tls.Config) (*Router, func() net.Conn) {
+	t.Helper()
 	w := newWorld(t, change, newFakePlacer(t))
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -24,7 +33,7 @@ func tunnelPort(t *testing.T, change func(*Config)) (*Router, func() net.Conn) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 	go func() { ended <- w.r.Run(ctx) }()
-	go func() { ended <- w.r.ServeTunnels(ctx, ln, nil) }()
+	go func() { ended <- w.r.ServeTunnels(ctx, ln, tlsConfig) }()
 	t.Cleanup(func() {
 		cancel()
 		for range cap(ended) {
@@ -159,4 +168,42 @@ func TestNativeBackendsAreToldToStop(t *testing.T) {
 	if n := r.stats.takeovers.Load(); n != 1 {
 		t.Errorf("%d takeovers were counted", n)
 	}
+}
+
+// One port takes legacy registrations in the clear and inside TLS; from where plain tunnels are not welcome, TLS still is.
+func TestTunnelPortTellsTLSFromPlain(t *testing.T) {
+	certificates := httptest.NewTLSServer(nil)
+	defer certificates.Close()
+	server := &tls.Config{Certificates: certificates.TLS.Certificates}
+	trust := certificates.Client().Transport.(*http.Transport).TLSClientConfig
+	client := &tls.Config{RootCAs: trust.RootCAs, ServerName: "example.com"}
+	const registration = `{"appSecret":"` + secret + `","storeId":"s1"}`
+	app := wire.AppIDOf(secret)
+
+	r, dial := tunnelPortTLS(t, nil, server)
+	plain := dial()
+	if _, err := plain.Write([]byte(registration)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the plain instance", func() bool { return len(r.table.Instances(app)) == 1 })
+	secure := tls.Client(dial(), client)
+	if _, err := secure.Write([]byte(`{"appSecret":"` + secret + `","storeId":"s2"}`)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the instance behind TLS", func() bool { return len(r.table.Instances(app)) == 2 })
+
+	far := func(c *Config) { c.PlainFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} }
+	r, dial = tunnelPortTLS(t, far, server)
+	plain = dial()
+	if _, err := plain.Write([]byte(registration)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := plain.Read(make([]byte, 1)); err == nil || r.refusals(refusedPlain) != 1 {
+		t.Errorf("a plain tunnel from elsewhere: %v, %d refusals counted", err, r.refusals(refusedPlain))
+	}
+	secure = tls.Client(dial(), client)
+	if _, err := secure.Write([]byte(registration)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the instance behind TLS", func() bool { return len(r.table.Instances(app)) == 1 })
 }
