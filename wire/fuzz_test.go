@@ -10,12 +10,12 @@ import (
 )
 
 // withinMemory runs f and fails if it allocates more than twice its input and 64 KiB. Other goroutines of the test
-// binary count too, so only what three runs in a row exceed is blamed on f.
+// binary count too, so only what ten runs in a row exceed is blamed on f.
 func withinMemory(t *testing.T, input int, f func()) {
 	t.Helper()
 	limit := uint64(2*input + 64<<10)
 	var before, after runtime.MemStats
-	for range 3 {
+	for range 10 {
 		runtime.ReadMemStats(&before)
 		f()
 		runtime.ReadMemStats(&after)
