@@ -23,6 +23,7 @@ type Writer struct {
 	skip   int  // how many are still to be skipped
 	buf    []byte
 	err    error
+	last   time.Duration // above zero: close when nobody writes any more, and linger
 }
 
 // NewWriter returns a Writer on c.
@@ -106,8 +107,12 @@ func (w *Writer) write() error {
 		}
 	}
 	w.flying = false
-	err := w.err
+	err, last := w.err, w.last
+	w.last = 0
 	w.mu.Unlock()
+	if last > 0 {
+		w.finish(last)
+	}
 	return err
 }
 
@@ -129,9 +134,21 @@ func (w *Writer) Queued() int {
 }
 
 // CloseAfterFlush flushes, ends TLS if there is any, and lets the Conn below
-// close after its own flush, see Conn.CloseAfterFlush.
+// close after its own flush, see Conn.CloseAfterFlush. Where another goroutine
+// is writing just now, that one does all this when it has written everything.
 func (w *Writer) CloseAfterFlush(linger time.Duration) {
-	_ = w.Flush()
+	w.mu.Lock()
+	w.last = max(linger, 1)
+	if w.flying {
+		w.mu.Unlock()
+		return
+	}
+	w.flying = true
+	_ = w.write()
+}
+
+// finish closes; everything has been written.
+func (w *Writer) finish(linger time.Duration) {
 	if t, ok := w.c.(*tls.Conn); ok {
 		_ = t.CloseWrite()
 	}
