@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -77,7 +78,7 @@ func (v *visit) joinD(ctx context.Context, s *session) {
 	v.greet(s, func(in frame) {
 		c, err := hathora.ParseConnect(in.payload)
 		if err != nil {
-			v.refuse(s, wire.CodeProtocol, "Malformed first message")
+			v.malformed(s, err)
 			return
 		}
 		if who, ok := v.identify(s, []byte(c.Token)); ok {
@@ -91,7 +92,7 @@ func (v *visit) joinABC(ctx context.Context, s *session) {
 	v.greet(s, func(in frame) {
 		f, err := hathora.ParseFirst(in.op == ws.OpText, in.payload)
 		if err != nil {
-			v.refuse(s, wire.CodeProtocol, "Malformed first message")
+			v.malformed(s, err)
 			return
 		}
 		who, ok := v.identify(s, f.Token)
@@ -107,6 +108,15 @@ func (v *visit) joinABC(ctx context.Context, s *session) {
 			v.join(ctx, s, who, f.State, strings.ToLower(string(f.Revision)))
 		}
 	})
+}
+
+// malformed refuses a first message that does not parse. What can be too big in one is the token.
+func (v *visit) malformed(s *session, err error) {
+	if errors.Is(err, hathora.ErrTooBig) {
+		v.refuse(s, wire.CodeBadToken, "")
+		return
+	}
+	v.refuse(s, wire.CodeProtocol, "Malformed first message")
 }
 
 // joinA reads the second message of revision A: a state's text, or what to create one with.

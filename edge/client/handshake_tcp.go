@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/netip"
@@ -48,15 +49,16 @@ func (v *visit) tcp(ctx context.Context) {
 
 // joinTCP seats a client of the legacy TCP protocol, which has no close codes: whatever is wrong, the connection ends.
 func (v *visit) joinTCP(ctx context.Context, h hathora.TCPHandshake, n int) {
+	app, err := wire.ParseAppID(string(h.App))
+	token := bytes.Clone(h.Token) // the session has a buffer of its own; the one that h lies in goes to somebody else
 	s := v.session(protoTCP)
 	s.unread, s.quiet, s.first = n, true, &firstChunk{}
-	app, err := wire.ParseAppID(string(h.App))
 	if err != nil {
 		v.refuse(s, wire.CodeBadToken, "")
 		return
 	}
 	s.app = app
-	if who, ok := v.identify(s, h.Token); ok {
+	if who, ok := v.identify(s, token); ok {
 		v.join(ctx, s, who, h.State, "tcp")
 	}
 }

@@ -147,20 +147,23 @@ func TestRefusedHandshakesHaveCodesAndReasons(t *testing.T) {
 		first         byte
 		code          wire.Code
 	}{
-		"bad token":       {connect, `{"stateId":"abc","token":"x"}`, 0x82, 4002},
-		"no token":        {connect, `{"stateId":"abc"}`, 0x82, 4002},
-		"other app":       {connect, `{"stateId":"abc","token":"other.bob.x"}`, 0x82, 4002},
-		"not served":      {"/connect/" + otherApp.String(), `{"stateId":"abc","token":"other.bob.x"}`, 0x82, wire.CodeUnknownApp},
-		"no state":        {connect, `{"token":"` + goodToken + `"}`, 0x82, 4003},
-		"not base 36":     {connect, `{"stateId":"a-b","token":"` + goodToken + `"}`, 0x82, 4003},
-		"overflow":        {connect, `{"stateId":"3w5e11264sgsg","token":"` + goodToken + `"}`, 0x82, 4003},
-		"no JSON":         {connect, `hello`, 0x82, wire.CodeProtocol},
-		"huge":            {connect, strings.Repeat(" ", hathora.MaxConnect+1), 0x82, wire.CodeTooBig},
-		"A bad token":     {app, "nonsense", 0x81, 4002},
-		"C bad token":     {app, "\x00\x01x\x00\x00\x00\x00\x00\x00\x00\x01", 0x82, 4002},
-		"no revision":     {app, "\x09", 0x82, wire.CodeProtocol},
-		"user too long":   {connect, `{"stateId":"abc","token":"good.` + strings.Repeat("u", wire.MaxUser+1) + `.x"}`, 0x82, 4002},
-		"token too large": {connect, `{"stateId":"abc","token":"` + strings.Repeat("u", hathora.MaxToken+1) + `"}`, 0x82, wire.CodeProtocol},
+		"bad token":         {connect, `{"stateId":"abc","token":"x"}`, 0x82, 4002},
+		"no token":          {connect, `{"stateId":"abc"}`, 0x82, 4002},
+		"other app":         {connect, `{"stateId":"abc","token":"other.bob.x"}`, 0x82, 4002},
+		"not served":        {"/connect/" + otherApp.String(), `{"stateId":"abc","token":"other.bob.x"}`, 0x82, wire.CodeUnknownApp},
+		"no state":          {connect, `{"token":"` + goodToken + `"}`, 0x82, 4003},
+		"not base 36":       {connect, `{"stateId":"a-b","token":"` + goodToken + `"}`, 0x82, 4003},
+		"overflow":          {connect, `{"stateId":"3w5e11264sgsg","token":"` + goodToken + `"}`, 0x82, 4003},
+		"no JSON":           {connect, `hello`, 0x82, wire.CodeProtocol},
+		"huge":              {connect, strings.Repeat(" ", hathora.MaxConnect+1), 0x82, wire.CodeTooBig},
+		"A bad token":       {app, "nonsense", 0x81, 4002},
+		"C bad token":       {app, "\x00\x01x\x00\x00\x00\x00\x00\x00\x00\x01", 0x82, 4002},
+		"no revision":       {app, "\x09", 0x82, wire.CodeProtocol},
+		"user too long":     {connect, `{"stateId":"abc","token":"good.` + strings.Repeat("u", wire.MaxUser+1) + `.x"}`, 0x82, 4002},
+		"token too large":   {connect, `{"stateId":"abc","token":"` + strings.Repeat("u", hathora.MaxToken+1) + `"}`, 0x82, 4002},
+		"A token too large": {app, strings.Repeat("u", hathora.MaxToken+1), 0x81, 4002},
+		"C token too large": {app, "\x00\xc0\x01" + strings.Repeat("u", hathora.MaxToken+1), 0x82, 4002},
+		"token of 1 MiB":    {connect, strings.Repeat("u", 1<<20), 0x82, wire.CodeTooBig},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ws := w.dial(c.path)

@@ -105,7 +105,8 @@ func (v *visit) bye() {
 	}
 }
 
-// session makes the session that the connection may become. Its Reader has larger buffers and what was read already.
+// session makes the session that the connection may become. Its Reader has larger buffers and what was read already; what
+// lies in the visit's own buffer must not be touched afterwards.
 func (v *visit) session(proto protocol) *session {
 	s := &session{srv: v.srv, pc: v.pc, addr: v.addr, proto: proto, slot: -1}
 	s.rd = pipe.NewReader(v.nc, sessionBuffer)
