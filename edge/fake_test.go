@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -174,11 +175,16 @@ func newWorld(t *testing.T, change func(*Config), p *fakePlacer) *world {
 	if change != nil {
 		change(&cfg)
 	}
-	r, err := New(cfg, Deps{Placer: p, Log: slog.New(slog.DiscardHandler), Tunnel: tunnel.Default()})
+	r, err := New(cfg, Deps{Placer: p, Log: testLog(), Tunnel: tunnel.Default()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &world{t: t, r: r, placer: p}
+}
+
+// testLog goes where test/gate looks for secrets: with -v into the output of the suite.
+func testLog() *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // backend attaches a fake backend and waits until it is served.

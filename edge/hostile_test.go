@@ -18,7 +18,7 @@ import (
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
-const otherSecret = "another app's secret, long enough"
+const otherSecret = "canary-secret-of-another-app, long enough"
 
 // An instance reaches the states of its own app only, whatever it names: the app comes from its registration. What it says
 // for the state, the epoch or the session of another app is dropped and counted, and changes nothing there.
@@ -36,9 +36,9 @@ func TestInstanceReachesItsOwnAppOnly(t *testing.T) {
 			strange.take()
 			dropped := w.r.stats.dropNotOwner.Load() + w.r.stats.dropNoSession.Load() + w.r.stats.dropStaleEpoch.Load()
 			w.says(strange, func(s tunnel.Sink) {
-				s.ToUser(7, before.Epoch, []byte("ann"), []byte("to a user"))
-				s.ToAll(7, before.Epoch, 0, []byte("to all"), false)
-				s.ToSession(1, 1, []byte("to a session"), false)
+				s.ToUser(7, before.Epoch, []byte("ann"), []byte("canary-payload to a user"))
+				s.ToAll(7, before.Epoch, 0, []byte("canary-payload to all"), false)
+				s.ToSession(1, 1, []byte("canary-payload to a session"), false)
 				s.CloseUser(7, []byte("ann"))
 				s.CloseSession(1, 4100, nil)
 				s.StateAccepted(7, before.Epoch)

@@ -11,7 +11,7 @@ import (
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
-const secret = "an app's secret of 22+ characters"
+const secret = "canary-secret-of-an-app, 22+ characters"
 
 func TestClientIsToldBeforeTheBackendAndLeavesWithTheLastTab(t *testing.T) {
 	inWorld(t, nil, func(w *world) {

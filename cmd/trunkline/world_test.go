@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -25,6 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type output struct {
 	mu      sync.Mutex
 	b       bytes.Buffer
+	copy    io.Writer     // gets it too; nil: nobody
 	changed chan struct{} // closed by the next write; nil: nobody waits
 }
 
@@ -34,6 +36,9 @@ func (o *output) Write(p []byte) (int, error) {
 	if o.changed != nil {
 		close(o.changed)
 		o.changed = nil
+	}
+	if o.copy != nil {
+		_, _ = o.copy.Write(p)
 	}
 	return o.b.Write(p)
 }
@@ -81,6 +86,7 @@ func newTheatre(stdin string, env ...string) *theatre {
 		values[env[i]] = env[i+1]
 	}
 	th := &theatre{signal: make(chan os.Signal, 2)}
+	th.err.copy = os.Stderr // test/gate looks for secrets in what tests print
 	th.world = world{
 		stdin: strings.NewReader(stdin), stdout: &th.out, stderr: &th.err, signals: th.signal,
 		env: func(name string) (string, bool) { v, ok := values[name]; return v, ok },

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -137,7 +138,7 @@ func newRig(t *testing.T, change func(*Config, *Deps)) *rig {
 	r := &rig{
 		t: t, clock: &testClock{now: time.Unix(1_800_000_000, 0)}, rooms: &testRooms{}, apps: &testApps{max: 1 << 20}, log: &bytes.Buffer{},
 	}
-	log := slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(slog.NewTextHandler(io.MultiWriter(r.log, os.Stderr), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	tokens, err := auth.NewTokens(auth.Config{
 		Issuer: "test", KeyID: "n1.1", Private: private, Clock: r.clock.time,
 		Public: func(kid string) (ed25519.PublicKey, bool) { return public, kid == "n1.1" },

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +30,7 @@ var (
 	testApp   = wire.AppIDOf("s3cr3t")
 	otherApp  = wire.AppIDOf("other")
 	wait      = 5 * time.Second
-	goodToken = "good.alice.0123456789012345678901234567890123456789"
+	goodToken = "good.alice.0123456789012345canary-token45678901234567890"
 )
 
 // fakeAuth knows tokens "good.USER.…" of testApp and "other.USER.…" of otherApp.
@@ -226,7 +227,7 @@ func newWorld(t *testing.T, options ...option) *world {
 			b, _ := io.ReadAll(r.Body)
 			_, _ = w.Write(b)
 		}),
-		Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Log: slog.New(slog.NewTextHandler(io.MultiWriter(w.log, os.Stderr), &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, o := range options {
 		o(&cfg, &d, w.router)

@@ -21,8 +21,11 @@ const patience = 30 * time.Second
 // slack is what a machine busy with other tests may add to a time that is promised.
 const slack = 2 * time.Second
 
-// canary begins every secret of this suite, so that a log which shows one can be found.
-const canary = "canary-secret-"
+// canary begins every secret of this suite, canaryPayload many of its messages, so that a log which shows one can be found.
+const (
+	canary        = "canary-secret-"
+	canaryPayload = "canary-payload-"
+)
 
 var (
 	work  string // temporary, removed at the end
@@ -63,9 +66,9 @@ func run(m *testing.M) int {
 	return code
 }
 
-// leaks looks for planted secrets, and for anything that looks like a token, in what the processes printed.
+// leaks looks for what was planted, and for anything that looks like a token or a key, in what the processes printed.
 func leaks() []string {
-	secret := regexp.MustCompile(canary + `|eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+`)
+	secret := regexp.MustCompile(canary + `|` + canaryPayload + `|eyJ[\w-]+\.eyJ[\w-]+\.[\w-]+|BEGIN [A-Z ]*PRIVATE KEY`)
 	var found []string
 	files, _ := filepath.Glob(filepath.Join(logs, "*.log"))
 	for _, file := range files {

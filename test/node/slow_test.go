@@ -62,7 +62,7 @@ func askOn(t *testing.T, p *player) *asker {
 		for i := 0; ctx.Err() == nil && failed == nil; i++ {
 			began := time.Now()
 			patient, done := context.WithTimeout(context.Background(), patience)
-			_, failed = p.ask(patient, fmt.Sprintf("witness %d", i))
+			_, failed = p.ask(patient, fmt.Sprintf(canaryPayload+"%d", i))
 			done()
 			took = append(took, time.Since(began))
 			select {
