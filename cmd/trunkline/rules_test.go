@@ -3,8 +3,12 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/alecthomas/kong"
 
 	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/auth"
@@ -66,5 +70,34 @@ func TestUnreadableLoginsAreClosed(t *testing.T) {
 	none := loginsOf(nil)
 	if !none.Enabled(auth.TypeAnonymous) || !none.Enabled(auth.TypeNickname) {
 		t.Error("nothing configured closes logins")
+	}
+}
+
+// No secret is given on a command line, where every user of the machine can read it: flags name files.
+func TestNoFlagTakesASecret(t *testing.T) {
+	var g grammar
+	parser, _, err := newParser(&g, &newTheatre("").world)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := 0
+	var walk func(node *kong.Node)
+	walk = func(node *kong.Node) {
+		for _, flag := range node.Flags {
+			if !regexp.MustCompile(`secret|token|password|key`).MatchString(flag.Name) || flag.Target.Kind() != reflect.String {
+				continue
+			}
+			if flag.PlaceHolder != "FILE" {
+				t.Errorf("%s takes --%s itself", node.FullPath(), flag.Name)
+			}
+			files++
+		}
+		for _, child := range node.Children {
+			walk(child)
+		}
+	}
+	walk(parser.Model.Node)
+	if files == 0 {
+		t.Error("no flag was looked at")
 	}
 }

@@ -99,6 +99,29 @@ func TestCreateRefuses(t *testing.T) {
 	}
 }
 
+// A browser sends cookies for the page of another site: they open nothing, and no page may ask for answers with them.
+func TestCookiesAreNoCredential(t *testing.T) {
+	r := newRig(t, nil)
+	token := r.token(testApp, "ann")
+	cookie := []string{"Cookie", "token=" + token + "; Authorization=" + token, "Origin", "https://evil.example"}
+	app := "/" + testApp.String()
+	for name, w := range map[string]*httptest.ResponseRecorder{
+		"create": r.do("POST", app+"/create", "", cookie...),
+		"lobby":  r.do("POST", "/lobby/v2"+app+"/create", "{}", cookie...),
+		"users":  r.do("GET", app+"/users/ann", "", cookie...),
+	} {
+		if w.Code != 401 && w.Code != 403 {
+			t.Errorf("%s: status %d", name, w.Code)
+		}
+		if w.Header().Get("Access-Control-Allow-Credentials") != "" || w.Header().Get("Set-Cookie") != "" {
+			t.Errorf("%s: %v", name, w.Header())
+		}
+	}
+	if n := len(r.rooms.requests()); n != 0 {
+		t.Errorf("%d states were made", n)
+	}
+}
+
 func TestIdempotencyKey(t *testing.T) {
 	r := newRig(t, nil)
 	create := func(user, key, body string) *httptest.ResponseRecorder {
