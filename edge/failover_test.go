@@ -242,8 +242,8 @@ func TestRowIsMadeFirmOnce(t *testing.T) {
 		if row, ok := w.r.table.Lookup(wire.AppIDOf(secret), 7); !ok || row.Tentative {
 			t.Errorf("the row is %+v, %v", row, ok)
 		}
-		if n := len(w.r.firming); n != 0 {
-			t.Errorf("%d rows are still being made firm", n)
+		if n := len(w.r.proposed); n != 0 {
+			t.Errorf("%d proposals are still under way", n)
 		}
 	})
 }

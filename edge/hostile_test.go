@@ -65,6 +65,39 @@ func TestInstanceReachesItsOwnAppOnly(t *testing.T) {
 	})
 }
 
+// An instance that releases what it does not own, as often as it likes, is told so and makes nobody propose anything.
+func TestReleasesOfOthersStatesAreNotProposed(t *testing.T) {
+	inWorld(t, nil, func(w *world) {
+		b := w.backend(tunnel.Native, secret, "s1")
+		ann := w.joins(secret, 7, "ann")
+		row, _ := w.r.table.Lookup(wire.AppIDOf(secret), 7)
+		stranger := w.backend(tunnel.Native, secret, "s2")
+		b.take()
+		stranger.take()
+		before := w.r.table.Index()
+		const many = 100
+		w.says(stranger, func(s tunnel.Sink) {
+			for i := range many {
+				s.StateReleased(wire.StateID(1000+i), row.Epoch) // nobody's
+				s.StateReleased(7, row.Epoch)                    // another instance's
+			}
+		})
+		w.says(b, func(s tunnel.Sink) { s.StateReleased(7, row.Epoch+1) }) // of another epoch
+		if n := strings.Count(stranger.take(), "not-owner"); n != 2*many {
+			t.Errorf("it was told %d times, want %d", n, 2*many)
+		}
+		if after := w.r.table.Index(); after != before {
+			t.Errorf("%d commands were committed", after-before)
+		}
+		if n := w.r.stats.proposalFailed.Load(); n != 0 {
+			t.Errorf("%d proposals failed", n)
+		}
+		ann.sends("still here")
+		want(t, "instance", b.take(), `data 7 ann 1 "still here"`)
+		ann.leaves()
+	})
+}
+
 // A registration opens the app that its secret belongs to, and no other, whatever it says.
 func TestAppOfARegistration(t *testing.T) {
 	p := newFakePlacer(t)

@@ -50,7 +50,7 @@ type Router struct {
 	homes     map[wire.InstanceID]*home
 	hungry    map[wire.AppID]map[*room]struct{} // rooms that wait for any instance of their app
 	tentative map[roomKey]tentativeRow          // tentative rows without sessions
-	firming   map[firming]struct{}              // rows that are being made firm
+	proposed  map[proposal]struct{}             // changes of rows that are under way
 	refused   map[storeKey]time.Duration        // delay of the next close of a second process with one storeId
 	tunnels   map[tunnel.Tunnel]struct{}
 	knocking  map[net.Conn]struct{} // connections on the tunnel port that have not registered yet
@@ -92,7 +92,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 		homes:     make(map[wire.InstanceID]*home),
 		hungry:    make(map[wire.AppID]map[*room]struct{}),
 		tentative: make(map[roomKey]tentativeRow),
-		firming:   make(map[firming]struct{}),
+		proposed:  make(map[proposal]struct{}),
 		refused:   make(map[storeKey]time.Duration),
 		tunnels:   make(map[tunnel.Tunnel]struct{}),
 		knocking:  make(map[net.Conn]struct{}),

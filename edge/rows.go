@@ -10,20 +10,18 @@ import (
 
 // This file holds what the owner proposes about rows: firm, removed, released.
 
-// firming names a row that is being made firm.
-type firming struct {
+// proposal names a change of a row that nobody waits for.
+type proposal struct {
+	what string
 	roomKey
 	epoch wire.Epoch
 }
 
-// makeFirm commits that the instance vouches for the state. Nobody waits for it, and one proposal for a row is under way
-// at most: an instance may send any number of frames meanwhile.
-func (r *Router) makeFirm(key roomKey, epoch wire.Epoch) {
-	row := firming{key, epoch}
+// proposeOnce makes a proposal unless the same one is under way: an instance may send any number of frames that ask for it.
+func (r *Router) proposeOnce(p proposal, commit func(ctx context.Context) error) {
 	r.mu.Lock()
-	delete(r.tentative, key)
-	_, under := r.firming[row]
-	r.firming[row] = struct{}{}
+	_, under := r.proposed[p]
+	r.proposed[p] = struct{}{}
 	r.mu.Unlock()
 	if under {
 		return
@@ -31,12 +29,20 @@ func (r *Router) makeFirm(key roomKey, epoch wire.Epoch) {
 	r.spawn(func(ctx context.Context) {
 		defer func() {
 			r.mu.Lock()
-			delete(r.firming, row)
+			delete(r.proposed, p)
 			r.mu.Unlock()
 		}()
-		if err := r.placer.Firm(ctx, key.app, key.state, epoch); err != nil {
-			r.proposalFailed("firm", key, err)
+		if err := commit(ctx); err != nil {
+			r.proposalFailed(p.what, p.roomKey, err)
 		}
+	})
+}
+
+// makeFirm commits that the instance vouches for the state.
+func (r *Router) makeFirm(key roomKey, epoch wire.Epoch) {
+	r.forgetTentative(key)
+	r.proposeOnce(proposal{"firm", key, epoch}, func(ctx context.Context) error {
+		return r.placer.Firm(ctx, key.app, key.state, epoch)
 	})
 }
 
@@ -100,6 +106,15 @@ func (r *Router) reopen(rm *room, refusal *client.Refusal) {
 // and placed anew afterwards; the instance hears that it is free of the state.
 func (r *Router) releaseState(a *attachment, state wire.StateID, epoch wire.Epoch) {
 	key := roomKey{a.home.app, state}
+	switch row, ok := r.table.Lookup(key.app, state); {
+	case !ok || row.Instance != a.home.id || epoch < row.Epoch:
+		r.untaint(a.home, state)
+		a.disown(state, epoch)
+		return
+	case epoch > row.Epoch: // nobody has given it that one
+		r.stats.dropStaleEpoch.Add(1)
+		return
+	}
 	rm := r.acquire(key)
 	rm.mu.Lock()
 	if rm.phase == phaseClosing || rm.phase == phasePending || (rm.phase == phaseLive && (rm.att != a || rm.epoch != epoch)) {
@@ -132,10 +147,8 @@ func (r *Router) untaint(h *home, state wire.StateID) {
 		r.stats.dropNotOwner.Add(1)
 		return
 	}
-	r.spawn(func(ctx context.Context) {
-		if err := r.placer.Untaint(ctx, h.app, state, h.store); err != nil {
-			r.proposalFailed("untaint", roomKey{h.app, state}, err)
-		}
+	r.proposeOnce(proposal{what: "untaint", roomKey: roomKey{h.app, state}}, func(ctx context.Context) error {
+		return r.placer.Untaint(ctx, h.app, state, h.store)
 	})
 }
 
