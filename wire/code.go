@@ -99,6 +99,9 @@ func (c Code) Sendable() bool {
 	return c >= 1000 && c <= 1014 && c != 1004 && c != 1005 && c != 1006 || c >= 3000 && c < 5000
 }
 
+// Known says whether the code is one of Codes.
+func (c Code) Known() bool { return c.info() != nil }
+
 // String is the code's name, for metrics and logs.
 func (c Code) String() string {
 	if i := c.info(); i != nil {

@@ -23,7 +23,7 @@ func TestCodesAreWellFormed(t *testing.T) {
 			t.Errorf("%d has the name %q", i.Code, i.Name)
 		}
 		names[i.Name] = true
-		if i.Code.Reason() != i.Reason || i.Code.String() != i.Name || i.Code.Reconnect() != i.Reconnect || !i.Code.Sendable() {
+		if i.Code.Reason() != i.Reason || i.Code.String() != i.Name || i.Code.Reconnect() != i.Reconnect || !i.Code.Sendable() || !i.Code.Known() {
 			t.Errorf("%d does not say what its line says", i.Code)
 		}
 		if strings.HasPrefix(i.Advice, "Reconnect") != i.Reconnect {
@@ -44,7 +44,7 @@ func TestUnknownCodes(t *testing.T) {
 		if code.Reconnect() != want.reconnect || code.Sendable() != want.sendable {
 			t.Errorf("%d: reconnect %v, sendable %v", code, code.Reconnect(), code.Sendable())
 		}
-		if code.Reason() == "" || !strings.HasPrefix(code.String(), "code_") {
+		if code.Reason() == "" || !strings.HasPrefix(code.String(), "code_") || code.Known() {
 			t.Errorf("%d is called %q, %q", code, code, code.Reason())
 		}
 	}

@@ -224,6 +224,20 @@ func TestCloseByTheBackendIsACloseFrame(t *testing.T) {
 		}
 		s.left(t)
 	}
+	// However many codes backends have, they are one label: none pushes out another reason.
+	for code := range 2 * maxTally {
+		ws, s := w.joinD()
+		s.out.Close(wire.Code(4600+code), "")
+		ws.expectClose(wire.Code(4600 + code))
+		_ = ws.Close()
+	}
+	ws, s := w.joinD()
+	s.out.Close(wire.CodeRestart, "")
+	ws.expectClose(wire.CodeRestart)
+	_ = ws.Close()
+	eventually(t, "all are counted", func() bool {
+		return w.metric("client_closed_total", "reason", "own_code") == 2*maxTally+2 && w.metric("client_closed_total", "reason", "restart") == 1
+	})
 }
 
 func TestCloseByTheClient(t *testing.T) {

@@ -76,6 +76,7 @@ const (
 	whyIdle   = "idle"   // nothing was heard for two pings
 	whySlow   = "slow"   // it did not take what was sent to it
 	whyPanic  = "panic"
+	whyOwn    = "own_code" // the backend closed it with a code of its own
 )
 
 // Registered tells the client that it has arrived, in the way of its protocol.
@@ -153,7 +154,11 @@ func (s *session) Close(code wire.Code, reason string) {
 	if !code.Sendable() {
 		code = wire.CodeNormal
 	}
-	s.end(code, strings.ToValidUTF8(reason, "\ufffd"), code.String())
+	why := code.String()
+	if !code.Known() {
+		why = whyOwn // backends have thousands to choose from, and labels must be few
+	}
+	s.end(code, strings.ToValidUTF8(reason, "\ufffd"), why)
 }
 
 // end closes with a counted reason of its own.
