@@ -56,18 +56,27 @@ func fanLoad(ctx context.Context, conns []*conn, cfg loadConfig, m meter) (Cell,
 		c.reserve(max(cfg.window*(cfg.size+maxHeader), 512))
 		all.Go(func() { f.receive(c, i) })
 	}
-	stop := make(chan struct{})
+	stop, sender := make(chan struct{}), make(chan struct{})
 	cell, err := Cell{}, f.awaitEverybody(ctx, conns[0])
 	if err == nil {
 		for range cfg.window {
 			f.free <- struct{}{}
 		}
-		all.Go(func() { f.send(conns[0], stop) })
+		all.Go(func() {
+			defer close(sender)
+			f.send(conns[0], stop)
+		})
 		cell, err = f.measure(ctx, m)
+	} else {
+		close(sender)
 	}
 	close(stop)
 	f.stopping.Store(true)
 	limit := time.Now().Add(drainLimit)
+	select { // what it may have sent last is waited for as well
+	case <-sender:
+	case <-time.After(drainLimit):
+	}
 	for err == nil && f.answered.sum() < f.sent.Load()*int64(f.receivers) && time.Now().Before(limit) {
 		time.Sleep(drainPoll)
 	}
