@@ -110,6 +110,26 @@ func TestConnectionsThatSayNothingMakeRoom(t *testing.T) {
 	}
 }
 
+// A tunnel without TLS is taken only from where the operator said.
+func TestPlainTunnelsAreTakenFromListedNetworksOnly(t *testing.T) {
+	for name, networks := range map[string][]netip.Prefix{
+		"none": nil, "others": {netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("::/0")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, dial := tunnelPort(t, func(c *Config) { c.PlainFrom = networks })
+			conn := dial()
+			if _, err := io.WriteString(conn, `{"appSecret":"secret","storeId":"a"}`); err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.ReadAll(conn) // its end, or a reset
+			eventually(t, "a refusal", func() bool { return r.refusals(refusedPlain) == 1 })
+			if n := len(r.table.Instances(wire.AppIDOf("secret"))); n != 0 {
+				t.Errorf("%d instances were attached", n)
+			}
+		})
+	}
+}
+
 // A node that goes away refuses tunnels, and counts none of them as open.
 func TestDrainingNodeRefusesTunnels(t *testing.T) {
 	r, dial := tunnelPort(t, nil)

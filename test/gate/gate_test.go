@@ -124,32 +124,33 @@ func TestSecretsAreRecognised(t *testing.T) {
 	}
 }
 
-// Each rule of docs/guarantees.md names the tests that hold it, and they exist.
+// Each rule of these documents names the tests that hold it, and they exist.
 func TestGuaranteesNameTheirTests(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs/guarantees.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	tests := testNames(t)
 	named := regexp.MustCompile("`((?:Test|Fuzz|Example|Benchmark)[A-Za-z0-9_]+)")
-	rules := 0
-	for _, rule := range rulesOf(string(text)) {
-		rules++
-		head, _, _ := strings.Cut(strings.TrimSpace(rule), "\n")
-		names := named.FindAllStringSubmatch(rule, -1)
-		if len(names) == 0 {
-			t.Errorf("no test is named by the rule %q", head)
+	for _, document := range []string{"docs/guarantees.md", "docs/security.md"} {
+		text, err := os.ReadFile(filepath.Join(root, document))
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, name := range names {
-			if !tests[name[1]] {
-				t.Errorf("the rule %q names %s, which does not exist", head, name[1])
+		rules := rulesOf(string(text))
+		for _, rule := range rules {
+			head, _, _ := strings.Cut(strings.TrimSpace(rule), "\n")
+			names := named.FindAllStringSubmatch(rule, -1)
+			if len(names) == 0 {
+				t.Errorf("%s: no test is named by the rule %q", document, head)
+			}
+			for _, name := range names {
+				if !tests[name[1]] {
+					t.Errorf("%s: the rule %q names %s, which does not exist", document, head, name[1])
+				}
 			}
 		}
+		if len(rules) == 0 {
+			t.Errorf("%s has no rule: lists and tables of it are read as rules", document)
+		}
+		t.Logf("%s: %d rules", document, len(rules))
 	}
-	if rules == 0 {
-		t.Error("docs/guarantees.md has no rule: lists and tables of it are read as rules")
-	}
-	t.Logf("%d rules", rules)
 }
 
 var (
