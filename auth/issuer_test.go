@@ -198,6 +198,7 @@ func TestBadKeySets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	elsewhere := newTestIssuer(t) // with keys that would do
 	for name, answer := range map[string]http.HandlerFunc{
 		"empty":          raw(""),
 		"not JSON":       raw("<html>"),
@@ -207,7 +208,7 @@ func TestBadKeySets(t *testing.T) {
 		"for encrypting": raw(`{"keys":[{"kty":"OKP","crv":"Ed25519","use":"enc","kid":"r1","x":"` + b64(make([]byte, 32)) + `"}]}`),
 		"64 KiB":         raw(strings.Repeat(" ", maxKeySet+1)),
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "/.well-known/openid-configuration", http.StatusFound)
+			http.Redirect(w, r, elsewhere.URL+"/keys", http.StatusFound)
 		},
 		"404": http.NotFound,
 		"endless": func(w http.ResponseWriter, _ *http.Request) {

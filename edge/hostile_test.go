@@ -65,6 +65,27 @@ func TestInstanceReachesItsOwnAppOnly(t *testing.T) {
 	})
 }
 
+// An instance cannot vouch for a state of its app that another instance has: only its owner makes a tentative row firm.
+func TestOnlyTheOwnerVouchesForAState(t *testing.T) {
+	for _, kind := range []tunnel.Kind{tunnel.Legacy, tunnel.Native} {
+		inWorld(t, nil, func(w *world) {
+			owner := w.backend(kind, secret, "s1")
+			w.joins(secret, 7, "ann").leaves()
+			row, _ := w.r.table.Lookup(wire.AppIDOf(secret), 7)
+			other := w.backend(kind, secret, "s2")
+			vouch := func(s tunnel.Sink) { s.ToUser(7, row.Epoch, []byte("ann"), []byte("x")) }
+			w.says(other, vouch)
+			if now, ok := w.r.table.Lookup(wire.AppIDOf(secret), 7); !ok || !now.Tentative || w.r.stats.dropNotOwner.Load() != 1 {
+				t.Errorf("%v: after another instance spoke the row is %+v, %v; %d frames were dropped", kind, now, ok, w.r.stats.dropNotOwner.Load())
+			}
+			w.says(owner, vouch)
+			if now, ok := w.r.table.Lookup(wire.AppIDOf(secret), 7); !ok || now.Tentative {
+				t.Errorf("%v: after its owner spoke the row is %+v, %v", kind, now, ok)
+			}
+		})
+	}
+}
+
 // An instance that releases what it does not own, as often as it likes, is told so and makes nobody propose anything.
 func TestReleasesOfOthersStatesAreNotProposed(t *testing.T) {
 	inWorld(t, nil, func(w *world) {
