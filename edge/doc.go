@@ -17,7 +17,7 @@
 //	waiting ──(row, live attachment)──► live ──(tunnel breaks)──► waiting
 //	   │ ▲                               │
 //	   │ └──(row removed)── closing ◄────┤ (released; the last user of a tentative row was turned away)
-//	pending (a create) ──(NEW_STATE written or accepted)──► live
+//	pending (a create) ──(NEW_STATE written or accepted, or taken back)──► waiting
 //
 // Frames of clients pass only while a room is live. In every other phase the session's reader waits inside Down, which is
 // the hold: nothing is read from the client, so nothing is buffered here and the order is kept; pong and idle clocks stand
