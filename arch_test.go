@@ -123,8 +123,8 @@ var rooms = []room{
 	},
 	{
 		"cmd/trunkline/bench",
-		[]string{"cmd/trunkline/child", "sdk", "wire", "wire/hathora"},
-		"a program of its own that measures from outside, like any other client",
+		[]string{"cmd/trunkline/child", "pipe", "sdk", "wire", "wire/hathora"},
+		"a program of its own that measures from outside, like any other client; its backend does I/O as the SDK does",
 	},
 	{
 		"cmd/trunkline/demo",

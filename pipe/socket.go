@@ -67,7 +67,7 @@ func (c *Conn) PeekByte() (byte, error) {
 func (c *Conn) trySocket(fd uintptr) bool {
 	progress := false
 	for len(c.out) > 0 {
-		n, err := syscall.Write(int(fd), c.out)
+		n, err := writeFD(int(fd), c.out)
 		switch {
 		case n > 0:
 			short := n < len(c.out)
@@ -92,7 +92,7 @@ func (c *Conn) trySocket(fd uintptr) bool {
 // readSocket is one read that does not wait.
 func readSocket(fd int, p []byte) (int, error) {
 	for {
-		n, err := syscall.Read(fd, p)
+		n, err := readFD(fd, p)
 		switch {
 		case n > 0:
 			return n, nil

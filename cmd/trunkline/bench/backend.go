@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"time"
 
+	"github.com/trunkline-edge/trunkline/pipe"
 	"github.com/trunkline-edge/trunkline/wire"
 	"github.com/trunkline-edge/trunkline/wire/hathora"
 )
@@ -21,9 +23,13 @@ type backendConfig struct {
 const (
 	backendBuffer = 256 << 10
 	backendFlush  = 256 << 10
+	// The coordinator reads at all times, so answers that it does not take are a fault.
+	backendPending = 64 << 20
+	backendStall   = 30 * time.Second
 )
 
-// legacyBackend speaks the protocol of server-sdk 0.5.1, written for speed: it answers all of one read with one write.
+// legacyBackend speaks the protocol of server-sdk 0.5.1, written for speed: it answers all of one read with one write,
+// and reads and writes as the coordinator does, so that little of what is measured is its own.
 type legacyBackend struct {
 	broadcast bool
 	nc        net.Conn
@@ -50,7 +56,8 @@ func runLegacyBackend(ctx context.Context, cfg backendConfig, ready func()) erro
 		return fmt.Errorf("backend: register: %w", err)
 	}
 	ready()
-	b := &legacyBackend{broadcast: cfg.broadcast, nc: nc, rooms: make(map[wire.StateID]map[string]struct{})}
+	conn := pipe.NewConn(nc, pipe.Options{MaxPending: backendPending, Stall: backendStall})
+	b := &legacyBackend{broadcast: cfg.broadcast, nc: conn, rooms: make(map[wire.StateID]map[string]struct{})}
 	err = b.loop()
 	if ctx.Err() != nil {
 		return nil
@@ -59,17 +66,16 @@ func runLegacyBackend(ctx context.Context, cfg backendConfig, ready func()) erro
 }
 
 func (b *legacyBackend) loop() error {
-	buf := make([]byte, backendBuffer)
-	unread := 0
+	r := pipe.NewReader(b.nc, backendBuffer)
+	defer r.Close()
 	for {
-		n, err := b.nc.Read(buf[unread:])
+		buf, err := r.Fill(len(r.Buffered()) + 1)
 		if err != nil {
 			return err
 		}
-		unread += n
 		used := 0
 		for {
-			body, n, err := hathora.SplitFrame(buf[used:unread], hathora.MaxFrame)
+			body, n, err := hathora.SplitFrame(buf[used:], hathora.MaxFrame)
 			if err != nil {
 				return err
 			}
@@ -84,9 +90,7 @@ func (b *legacyBackend) loop() error {
 		if err := b.flush(); err != nil {
 			return err
 		}
-		if unread = copy(buf, buf[used:unread]); unread == len(buf) {
-			buf = append(buf, make([]byte, len(buf))...)
-		}
+		r.Discard(used)
 	}
 }
 
