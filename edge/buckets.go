@@ -35,12 +35,17 @@ func (b *buckets) allow(app wire.AppID, s *session) bool {
 		return true
 	}
 	now := time.Now()
+	return b.addr.take(neighbourhood(addr), now) && b.user.take(userKey{app, s.t.User}, now) && b.app.take(app, now)
+}
+
+// neighbourhood is what counts as one address: an IPv4 address, or an IPv6 /64; the zero Prefix for the zero Addr.
+func neighbourhood(addr netip.Addr) netip.Prefix {
 	bits := 32
 	if addr.Is6() {
 		bits = 64
 	}
-	prefix, _ := addr.Prefix(bits)
-	return b.addr.take(prefix, now) && b.user.take(userKey{app, s.t.User}, now) && b.app.take(app, now)
+	p, _ := addr.Prefix(bits)
+	return p
 }
 
 func (b *buckets) sweep(now time.Time) {

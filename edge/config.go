@@ -31,10 +31,13 @@ type Config struct {
 	PlainFrom []netip.Prefix
 	// UnknownRate limits first connections to states that the table does not know.
 	UnknownRate UnknownRate
-	// LiftLoopback takes UnknownRate from clients on loopback addresses (dev, bench).
+	// LiftLoopback takes UnknownRate from clients, and TunnelsPerAddr from backends, on loopback addresses (dev, bench).
 	LiftLoopback bool
 	// MaxTunnels bounds the tunnels, registered or not, of this node.
 	MaxTunnels int
+	// TunnelsPerApp bounds the registered tunnels of one app, TunnelsPerAddr those from one address (IPv4 address or IPv6
+	// /64) of apps that no operator listed.
+	TunnelsPerApp, TunnelsPerAddr int
 	// MaxLobbies bounds the lobbies remembered, over all apps. Beyond it those whose states are gone are forgotten, then
 	// the oldest of the app that has most.
 	MaxLobbies int
@@ -60,6 +63,8 @@ func Default() Config {
 		UnknownRate:  UnknownRate{PerAddr: 20, PerUser: 5, PerApp: 500},
 		MaxTunnels:   10_000,
 		MaxLobbies:   100_000,
+
+		TunnelsPerApp: 5_000, TunnelsPerAddr: 256,
 	}
 }
 
@@ -88,7 +93,7 @@ func (c *Config) Validate() error {
 	if c.Hold >= idleLimit {
 		return fmt.Errorf("hold is %v, but must be below the idle limit of %v", c.Hold, idleLimit)
 	}
-	if c.MaxTunnels <= 0 || c.MaxLobbies <= 0 {
+	if c.MaxTunnels <= 0 || c.MaxLobbies <= 0 || c.TunnelsPerApp <= 0 || c.TunnelsPerAddr <= 0 {
 		return errors.New("limits of tunnels and lobbies must be above zero")
 	}
 	return nil

@@ -37,6 +37,7 @@ const (
 	refusedTaken    = "store_id_in_use"
 	refusedTable    = "table"
 	refusedLimit    = "limit"
+	refusedShare    = "share"
 	refusedDraining = "draining"
 )
 
@@ -141,13 +142,26 @@ func (r *Router) meet(ctx context.Context, nc net.Conn, tlsConfig *tls.Config) (
 		conn.Close()
 		return nil, nil, reason
 	}
-	reg, tun, err := tunnel.Accept(ctx, secured, r.tcfg)
+	cfg := r.tcfg
+	cfg.Known = func(reg *tunnel.Registration) bool {
+		_, refusal := r.appOf(reg)
+		return refusal == ""
+	}
+	reg, tun, err := tunnel.Accept(ctx, secured, cfg)
 	return reg, tun, tunnel.ReasonOf(err)
 }
 
 // serveRegistered is the life of a tunnel whose registration has been read.
 func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, tun tunnel.Tunnel, remote net.Addr) {
 	app, reason := r.appOf(reg)
+	if reason == "" {
+		row, _ := r.table.App(app)
+		if back := r.shares.take(app, row.Listed, remote); back != nil {
+			defer back()
+		} else {
+			reason = refusedShare
+		}
+	}
 	var a *attachment
 	if reason == "" {
 		r.track(tun, true)

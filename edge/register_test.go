@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -226,4 +227,50 @@ func TestTunnelPortTellsTLSFromPlain(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the instance behind TLS", func() bool { return len(r.table.Instances(app)) == 1 })
+}
+
+// One app, and where apps are anybody's one address, gets its share of the node's tunnels and no more; what ends makes room.
+func TestNobodyFillsTheTunnelPortAlone(t *testing.T) {
+	r, dial := tunnelPort(t, func(c *Config) { c.TunnelsPerApp, c.TunnelsPerAddr = 2, 3 })
+	attach := func(secret, store string) net.Conn {
+		conn := dial()
+		if _, err := fmt.Fprintf(conn, `{"appSecret":%q,"storeId":%q}`, secret, store); err != nil {
+			t.Fatal(err)
+		}
+		return conn
+	}
+	instances := func(secret string) int { return len(r.table.Instances(wire.AppIDOf(secret))) }
+	attach("one", "a")
+	leaving := attach("one", "b")
+	eventually(t, "two instances of the app", func() bool { return instances("one") == 2 })
+	attach("one", "c")
+	eventually(t, "the app's third to be refused", func() bool { return r.refusals(refusedShare) == 1 })
+	attach("two", "a")
+	eventually(t, "the address's third to be taken", func() bool { return instances("two") == 1 })
+	attach("three", "a")
+	eventually(t, "the address's fourth to be refused", func() bool { return r.refusals(refusedShare) == 2 })
+	leaving.Close()
+	eventually(t, "room again", func() bool { attach("three", "a"); return instances("three") == 1 })
+}
+
+// An app that an operator listed is nobody's but its own: its backends may share an address as they like.
+func TestListedAppsShareAnAddress(t *testing.T) {
+	remote := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1}
+	var s shares
+	s.init(&Config{TunnelsPerApp: 3, TunnelsPerAddr: 1})
+	for i := range 3 {
+		if s.take(wire.AppIDOf("listed"), true, remote) == nil {
+			t.Fatalf("tunnel %d of a listed app was refused", i+1)
+		}
+	}
+	if s.take(wire.AppIDOf("listed"), true, remote) != nil {
+		t.Error("a listed app got more than an app's share")
+	}
+	back := s.take(wire.AppIDOf("open"), false, remote)
+	if back == nil || s.take(wire.AppIDOf("other"), false, remote) != nil {
+		t.Error("want one tunnel of an unlisted app from this address")
+	}
+	if back(); len(s.addrs) != 0 || len(s.apps) != 1 {
+		t.Errorf("%d addresses and %d apps are still counted", len(s.addrs), len(s.apps))
+	}
 }

@@ -41,6 +41,7 @@ type Router struct {
 	denied  expiring[roomKey, struct{}]
 	ghosts  expiring[storeKey, []ghost]
 	buckets buckets
+	shares  shares
 	quiet   quiet // limits log lines that anybody outside can cause
 
 	draining atomic.Bool
@@ -100,6 +101,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	r.rooms.init()
 	r.denied.max, r.ghosts.max = maxDenied, maxGhosts
 	r.buckets.init(cfg.UnknownRate, cfg.LiftLoopback)
+	r.shares.init(&r.cfg)
 	r.creates.init()
 	r.lobbies.init(cfg.MaxLobbies, func(app wire.AppID, state wire.StateID) bool {
 		_, ok := r.table.Lookup(app, state)

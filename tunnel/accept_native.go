@@ -135,6 +135,9 @@ func readRegister(r *pipe.Reader, cfg *Config) (*Registration, int, error) {
 	}
 	credit, held := int(min(body.Credit, 64<<20)), int(body.Held)
 	done()
+	if cfg.Known != nil && !cfg.Known(reg) {
+		return reg, credit, nil
+	}
 	reg.Holds, err = readHolds(r, held)
 	return reg, credit, err
 }

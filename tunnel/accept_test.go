@@ -229,3 +229,23 @@ func TestSecretsDoNotPrint(t *testing.T) {
 		t.Fatal(said)
 	}
 }
+
+// What a stranger says he holds is not read: 16 MiB of it would be kept for nobody.
+func TestHoldsOfAStrangerAreNotRead(t *testing.T) {
+	cfg := testConfig()
+	cfg.Known = func(r *Registration) bool { return r.Secret == "known" }
+	for secret, want := range map[string]string{"stranger": "", "known": ReasonPeer} {
+		b := wire.RegisterBody{Credit: window, Secret: []byte(secret), StoreID: []byte("i"), Held: 1000}
+		said := wire.AppendFrame(wire.AppendHello(nil, wire.OurHello()), &wire.Frame{Type: wire.Register, Payload: b.Append(nil)})
+		reg, tun, err := acceptBytes(t, said, len(said), cfg)
+		if ReasonOf(err) != want {
+			t.Fatalf("%s: %v, want the reason %q", secret, err, want)
+		}
+		if err == nil {
+			if len(reg.Holds) != 0 {
+				t.Errorf("%d states were read", len(reg.Holds))
+			}
+			tun.Close("unknown_app")
+		}
+	}
+}

@@ -27,6 +27,9 @@ type Config struct {
 	MaxAssembly int
 	// MaxHolds is how many states a native registration may hold.
 	MaxHolds int
+	// Known says whether a native registration, all of it but what it holds, is of an app that is served: a stranger's
+	// states are not read, and whoever called Accept refuses him. nil takes everybody for known.
+	Known func(*Registration) bool
 	// StateMark and TunnelMark are what one state and one tunnel may have
 	// queued before Line.Admit says to wait, in bytes.
 	StateMark, TunnelMark int
