@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"path/filepath"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"
@@ -171,11 +173,20 @@ func (n *node) makeEdge() (err error) {
 	}
 	clients := client.Default()
 	clients.PlainHTTP, clients.PlainFrom, clients.URLTokens = s.TLS != "on", plainFrom, s.URLTokens
-	clients.ConnsPerIP, clients.ConnsPerApp, clients.LiftLoopback = s.LimitConnsPerIP, s.LimitConnsPerApp, n.dev != nil
+	clients.ConnsPerIP, clients.ConnsPerApp, clients.LiftLoopback = s.LimitConnsPerIP, s.LimitConnsPerApp.Of(descriptors()), n.dev != nil
 	n.client, err = client.New(clients, client.Deps{
 		Router: n.router.ForClients(), Auth: verifier{n.tokens}, Policy: appRules{n}.policy, Handler: n.endpoints, TLS: n.tls, Log: n.log,
 	})
 	return err
+}
+
+// descriptors answers how many files and sockets this process may have open.
+func descriptors() uint64 {
+	var r syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
+		return math.MaxInt32
+	}
+	return r.Cur
 }
 
 func (n *node) makeAdmin() (err error) {

@@ -44,10 +44,10 @@ type settings struct {
 
 	IssuerHosts []string `help:"Hosts of identity providers that may be asked for their keys by plain HTTP and on loopback or link-local addresses; all others must be HTTPS and elsewhere." placeholder:"HOST[:PORT]" group:"Apps and tokens"`
 
-	MaxMessage       size `help:"The largest message of a client, unless its app says otherwise; at most 15MiB." placeholder:"SIZE" default:"1MiB" group:"Limits"`
-	LimitConnsPerIP  int  `name:"limit-conns-per-ip" help:"Client connections per address (IPv6: per /64); 0: no limit. dev does not count loopback addresses." placeholder:"N" default:"1000" group:"Limits"`
-	LimitLoginsPerIP int  `name:"limit-logins-per-ip" help:"Logins per second and address (IPv6: per /64), at least 1; dev does not count loopback addresses." placeholder:"N" default:"20" group:"Limits"`
-	LimitConnsPerApp int  `help:"Client connections per app; 0: no limit." placeholder:"N" default:"0" group:"Limits"`
+	MaxMessage       size  `help:"The largest message of a client, unless its app says otherwise; at most 15MiB." placeholder:"SIZE" default:"1MiB" group:"Limits"`
+	LimitConnsPerIP  int   `name:"limit-conns-per-ip" help:"Client connections per address (IPv6: per /64); 0: no limit. dev does not count loopback addresses." placeholder:"N" default:"1000" group:"Limits"`
+	LimitLoginsPerIP int   `name:"limit-logins-per-ip" help:"Logins per second and address (IPv6: per /64), at least 1; dev does not count loopback addresses." placeholder:"N" default:"20" group:"Limits"`
+	LimitConnsPerApp share `help:"Client connections per app: a number, 0 for no limit, or 'half' of the descriptors that the process may have, so that no app fills the node alone." placeholder:"N" default:"half" dev:"0" group:"Limits"`
 
 	InstanceWait span `help:"How long a new connection waits while its app has no instance." placeholder:"TIME" default:"5s" group:"Failure"`
 	Hold         span `help:"How long open sessions wait when the last instance of their app is gone; less than 45s." placeholder:"TIME" default:"30s" group:"Failure"`
@@ -107,16 +107,8 @@ func (s *settings) check() error {
 	if s.Hold.Duration() >= holdLimit {
 		return misused("--hold %s: must be below %s, when a client that nothing is read from would be taken for gone", s.Hold, holdLimit)
 	}
-	for _, limit := range []struct {
-		flag string
-		n    int
-	}{
-		{"limit-conns-per-ip", s.LimitConnsPerIP},
-		{"limit-conns-per-app", s.LimitConnsPerApp},
-	} {
-		if limit.n < 0 {
-			return misused("--%s %d: 0 means no limit, less means nothing", limit.flag, limit.n)
-		}
+	if s.LimitConnsPerIP < 0 {
+		return misused("--limit-conns-per-ip %d: 0 means no limit, less means nothing", s.LimitConnsPerIP)
 	}
 	if s.LimitLoginsPerIP < 1 {
 		return misused("--limit-logins-per-ip %d: at least 1", s.LimitLoginsPerIP)

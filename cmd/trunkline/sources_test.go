@@ -123,6 +123,21 @@ func TestErrorsNameTheSource(t *testing.T) {
 	}
 }
 
+func TestShares(t *testing.T) {
+	for text, want := range map[string]int{"half": 500, "0": 0, "20000": 20000} {
+		var s share
+		if err := s.UnmarshalText([]byte(text)); err != nil || s.Of(1000) != want || s.String() != text {
+			t.Errorf("%s: %v of 1000 is %d, %v", text, s, s.Of(1000), err)
+		}
+	}
+	for _, text := range []string{"", "-1", "quarter", "1.5", "99999999999"} {
+		var s share
+		if err := s.UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("%q is taken for %v", text, s)
+		}
+	}
+}
+
 func TestSpansAndSizes(t *testing.T) {
 	for text, want := range map[string]time.Duration{"0": 0, "500ms": 500 * time.Millisecond, "30s": 30 * time.Second, "365d": 365 * 24 * time.Hour, "1h30m": 90 * time.Minute} {
 		var s span

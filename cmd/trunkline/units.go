@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -84,4 +85,39 @@ func (s *size) UnmarshalText(text []byte) error {
 		return nil
 	}
 	return nil
+}
+
+// share is a number of connections, or half of what the process can have.
+type share int
+
+const halfOfAll share = -1
+
+// String answers the number, or half.
+func (s share) String() string {
+	if s == halfOfAll {
+		return "half"
+	}
+	return strconv.Itoa(int(s))
+}
+
+// UnmarshalText reads 20000, or half.
+func (s *share) UnmarshalText(text []byte) error {
+	if string(text) == halfOfAll.String() {
+		*s = halfOfAll
+		return nil
+	}
+	n, err := strconv.ParseUint(string(text), 10, 31)
+	if err != nil {
+		return fmt.Errorf("%q is no number of connections: want 20000, 0 for no limit, or half", text)
+	}
+	*s = share(n)
+	return nil
+}
+
+// Of answers the number of connections, given how many descriptors the process can have.
+func (s share) Of(descriptors uint64) int {
+	if s == halfOfAll {
+		return int(max(1, min(descriptors/2, math.MaxInt32)))
+	}
+	return int(s)
 }
