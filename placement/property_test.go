@@ -114,8 +114,13 @@ func (m *machine) apply(rt *rapid.T, cmds ...Command) {
 	if err1 != nil || err2 != nil || fmt.Sprint(r1) != fmt.Sprint(r2) {
 		rt.Fatalf("two tables answer %v, %v and %v, %v", r1, err1, r2, err2)
 	}
+	removed := map[stateKey]bool{}
 	for i, r := range r1 {
-		switch cmds[i].(type) {
+		switch cmd := cmds[i].(type) {
+		case *Remove:
+			removed[stateKey{cmd.App, cmd.State}] = true
+		case *Release:
+			removed[stateKey{cmd.App, cmd.State}] = true
 		case *OpenSession:
 			m.nodes = append(m.nodes, r.Node)
 		case *Register:
@@ -123,6 +128,9 @@ func (m *machine) apply(rt *rapid.T, cmds ...Command) {
 		case *SetApp:
 			m.versions = append(m.versions, m.index)
 		}
+	}
+	for key := range removed { // made anew in the same entry, it has no owner to move away from
+		delete(before, key)
 	}
 	m.follow(rt, before)
 }
