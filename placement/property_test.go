@@ -118,9 +118,9 @@ func (m *machine) apply(rt *rapid.T, cmds ...Command) {
 	for i, r := range r1 {
 		switch cmd := cmds[i].(type) {
 		case *Remove:
-			removed[stateKey{cmd.App, cmd.State}] = true
+			removed[stateKey{cmd.App, cmd.State}] = removed[stateKey{cmd.App, cmd.State}] || r.Outcome == Done
 		case *Release:
-			removed[stateKey{cmd.App, cmd.State}] = true
+			removed[stateKey{cmd.App, cmd.State}] = removed[stateKey{cmd.App, cmd.State}] || r.Outcome == Done
 		case *OpenSession:
 			m.nodes = append(m.nodes, r.Node)
 		case *Register:
@@ -129,8 +129,10 @@ func (m *machine) apply(rt *rapid.T, cmds ...Command) {
 			m.versions = append(m.versions, m.index)
 		}
 	}
-	for key := range removed { // made anew in the same entry, it has no owner to move away from
-		delete(before, key)
+	for key, done := range removed { // made anew in the same entry, it has no owner to move away from
+		if done {
+			delete(before, key)
+		}
 	}
 	m.follow(rt, before)
 }
