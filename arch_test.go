@@ -50,8 +50,32 @@ var rooms = []room{
 	},
 	{
 		"cluster",
-		[]string{"placement", "wire"},
+		[]string{"cluster/consensus", "cluster/gossip", "cluster/nodeport", "cluster/trust", "placement", "wire"},
 		"agreement never sees a client's frame: control plane and data plane meet in the table alone",
+	},
+	{
+		"cluster/trust", nil,
+		"who is a node is decided from the cluster's key file and certificates alone",
+	},
+	{
+		"cluster/nodeport",
+		[]string{"cluster/trust"},
+		"the port between nodes carries bytes for others and understands none of them",
+	},
+	{
+		"cluster/gossip",
+		[]string{"cluster/nodeport", "cluster/trust", "wire"},
+		"gossip is hints: it must not be able to change the table",
+	},
+	{
+		"cluster/consensus",
+		[]string{"placement", "wire"},
+		"raft applies entries to the table; who proposes what, and over which connection, is handed in",
+	},
+	{
+		"cluster/clustertest",
+		[]string{"cluster", "cluster/nodeport", "cluster/trust", "placement", "wire"},
+		"many nodes in one process, for tests",
 	},
 	{
 		"pipe", nil,
@@ -159,11 +183,15 @@ var guests = []guest{
 	{"github.com/prometheus/client_golang", []string{"admin", "cmd/trunkline"}, "packages keep plain counters"},
 	{"github.com/alecthomas/kong", []string{"cmd/trunkline"}, "flags are parsed at assembly; packages get plain fields"},
 	{"go.yaml.in/yaml/v3", []string{"cmd/trunkline"}, "configuration files are read at assembly"},
+	{"github.com/hashicorp/raft", []string{"cluster"}, "agreement is one package's business"},
+	{"github.com/hashicorp/memberlist", []string{"cluster"}, "membership likewise"},
+	{"github.com/hashicorp/go-hclog", []string{"cluster"}, "what raft logs through; it ends in slog"},
+	{"github.com/hashicorp/go-metrics", []string{"cluster"}, "what raft and memberlist count through; it is discarded"},
 	{"github.com/HdrHistogram/hdrhistogram-go", []string{"cmd/trunkline/bench", "cmd/trunkline/demo"}, "percentiles are for what measures"},
 }
 
 // Guests of tests: any _test.go file may import them.
-var testGuests = []string{"go.uber.org/goleak", "pgregory.net/rapid"}
+var testGuests = []string{"go.uber.org/goleak", "pgregory.net/rapid", "github.com/anishathalye/porcupine"}
 
 // Parts of the standard library that a folder must do without.
 var bans = []struct {
