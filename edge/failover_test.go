@@ -11,6 +11,7 @@ import (
 
 	"github.com/trunkline-edge/trunkline/edge/api"
 	"github.com/trunkline-edge/trunkline/edge/client"
+	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/tunnel"
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -46,6 +47,36 @@ func TestRowsOfAnEarlierLifeWaitForTheirInstance(t *testing.T) {
 		time.Sleep(5 * time.Second)
 		if n := len(p.table.Instances(app)); n != 2 {
 			t.Errorf("%d instances live, want both: the grace of neither may end", n)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// A join may come before the Router has taken note of the instances that the table has from before: it waits for its
+// instance like any other.
+func TestJoinBeforeTheInstanceIsKnownIsSeatedWhenItAttaches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newFakePlacer(t)
+		app := wire.AppIDOf(secret)
+		id := p.apply(&placement.Register{App: app, StoreID: "s1", Node: p.node}).Instance
+		p.apply(&placement.Create{App: app, State: 7, Instance: id, Mode: placement.FirmRow})
+		w := newWorld(t, nil, p)
+		ctx, cancel := context.WithCancel(context.Background())
+		w.ctx = ctx
+		seated := make(chan *player)
+		go func() {
+			ann, _ := w.tries(secret, 7, "ann")
+			seated <- ann
+		}()
+		synctest.Wait() // the join waits, and Run has not begun
+		done := make(chan error)
+		go func() { done <- w.r.Run(ctx) }()
+		synctest.Wait()
+		b := newFakeTunnel(tunnel.Legacy)
+		w.serve(b, secret, "s1")
+		if ann := <-seated; ann.seat == nil {
+			t.Error("the join was refused")
 		}
 		cancel()
 		<-done

@@ -82,8 +82,11 @@ func (r *Router) seekOnce(ctx context.Context, rm *room) (refusal *client.Refusa
 	if ok {
 		if in, alive := r.table.Instance(row.Instance); alive && !in.Gone {
 			h := r.home(row.Instance)
-			if h == nil {
-				return nil, false // registered a moment ago; attach pokes
+			if h == nil { // this node has not taken note of the instance yet; feed pokes when it has
+				r.beHungry(rm)
+				if h = r.home(row.Instance); h == nil {
+					return nil, false
+				}
 			}
 			rm.tentative.Store(row.Tentative)
 			r.forgetTentative(rm.roomKey)
