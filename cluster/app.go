@@ -12,11 +12,11 @@ import (
 )
 
 // PutApp lists an app with one secret, given as its SHA-256. placement.ErrAppExists: it is listed already.
-func (l *Local) PutApp(ctx context.Context, app wire.AppID, secret [32]byte, s placement.AppSettings) error {
+func (n *Node) PutApp(ctx context.Context, app wire.AppID, secret [32]byte, s placement.AppSettings) error {
 	err := checkSettings(&s)
 	if err == nil {
 		var r placement.Result
-		r, err = l.one(ctx, &placement.SetApp{App: app, Secrets: [][32]byte{secret}, Settings: s})
+		r, err = n.one(ctx, &placement.SetApp{App: app, Secrets: [][32]byte{secret}, Settings: s})
 		if err == nil {
 			err = appError(r.Outcome, placement.ErrAppExists)
 		}
@@ -28,8 +28,8 @@ func (l *Local) PutApp(ctx context.Context, app wire.AppID, secret [32]byte, s p
 }
 
 // SetApp changes the settings of a listed app. change may be called more than once. placement.ErrNoApp: not listed.
-func (l *Local) SetApp(ctx context.Context, app wire.AppID, change func(*placement.AppSettings)) error {
-	return l.changeApp(ctx, app, func(a *placement.App) error {
+func (n *Node) SetApp(ctx context.Context, app wire.AppID, change func(*placement.AppSettings)) error {
+	return n.changeApp(ctx, app, func(a *placement.App) error {
 		change(&a.Settings)
 		return checkSettings(&a.Settings)
 	})
@@ -37,8 +37,8 @@ func (l *Local) SetApp(ctx context.Context, app wire.AppID, change func(*placeme
 
 // AddSecret adds a secret, given as its SHA-256; one it has is no error. placement.ErrNoApp: not listed;
 // placement.ErrFull: it has placement.MaxSecrets.
-func (l *Local) AddSecret(ctx context.Context, app wire.AppID, secret [32]byte) error {
-	return l.changeApp(ctx, app, func(a *placement.App) error {
+func (n *Node) AddSecret(ctx context.Context, app wire.AppID, secret [32]byte) error {
+	return n.changeApp(ctx, app, func(a *placement.App) error {
 		if a.HasSecret(secret) {
 			return nil
 		}
@@ -52,8 +52,8 @@ func (l *Local) AddSecret(ctx context.Context, app wire.AppID, secret [32]byte) 
 
 // RemoveSecret removes a secret, given as its SHA-256. The last one stays: delete the app instead.
 // placement.ErrNoApp: not listed.
-func (l *Local) RemoveSecret(ctx context.Context, app wire.AppID, secret [32]byte) error {
-	return l.changeApp(ctx, app, func(a *placement.App) error {
+func (n *Node) RemoveSecret(ctx context.Context, app wire.AppID, secret [32]byte) error {
+	return n.changeApp(ctx, app, func(a *placement.App) error {
 		left := slices.DeleteFunc(slices.Clone(a.Secrets), func(s [32]byte) bool { return s == secret })
 		switch {
 		case len(left) == len(a.Secrets):
@@ -67,16 +67,16 @@ func (l *Local) RemoveSecret(ctx context.Context, app wire.AppID, secret [32]byt
 }
 
 // changeApp reads an app, changes it and writes it back, again if somebody else was faster.
-func (l *Local) changeApp(ctx context.Context, app wire.AppID, change func(*placement.App) error) error {
+func (n *Node) changeApp(ctx context.Context, app wire.AppID, change func(*placement.App) error) error {
 	for range maxTries {
-		a, ok := l.table.App(app)
+		a, ok := n.table.App(app)
 		if !ok || !a.Listed {
 			return fmt.Errorf("change app %s: %w", app, placement.ErrNoApp)
 		}
 		err := change(&a)
 		var r placement.Result
 		if err == nil {
-			r, err = l.one(ctx, &placement.SetApp{App: app, Expect: a.Version, Secrets: a.Secrets, Settings: a.Settings})
+			r, err = n.one(ctx, &placement.SetApp{App: app, Expect: a.Version, Secrets: a.Secrets, Settings: a.Settings})
 		}
 		if err == nil && r.Outcome == placement.Stale {
 			continue
@@ -115,19 +115,19 @@ func checkSettings(s *placement.AppSettings) error {
 
 // DeleteApp removes an app, listed or not, with its instances and rows. Once it has returned nil the app is not known;
 // when it is interrupted the rest is swept later. placement.ErrNoApp: there is none.
-func (l *Local) DeleteApp(ctx context.Context, app wire.AppID) error {
+func (n *Node) DeleteApp(ctx context.Context, app wire.AppID) error {
 	for range maxTries {
-		a, ok := l.table.App(app)
+		a, ok := n.table.App(app)
 		if !ok {
 			return fmt.Errorf("delete app %s: %w", app, placement.ErrNoApp)
 		}
-		r, err := l.one(ctx, &placement.DeleteApp{App: app, Expect: a.Version})
+		r, err := n.one(ctx, &placement.DeleteApp{App: app, Expect: a.Version})
 		if err == nil && r.Outcome == placement.Stale {
 			continue
 		}
 		if err == nil {
 			if err = appError(r.Outcome, placement.ErrStale); err == nil {
-				err = l.removeRows(ctx, func(s *placement.State) bool { return s.App == app })
+				err = n.removeRows(ctx, func(s *placement.State) bool { return s.App == app })
 			}
 		}
 		if err != nil {
@@ -140,11 +140,11 @@ func (l *Local) DeleteApp(ctx context.Context, app wire.AppID) error {
 
 // PutKey publishes the public key that this life of the node signs with. placement.ErrStale: the kid belongs to
 // another key; placement.ErrFull: there are placement.MaxKeys.
-func (l *Local) PutKey(ctx context.Context, kid string, public ed25519.PublicKey) error {
+func (n *Node) PutKey(ctx context.Context, kid string, public ed25519.PublicKey) error {
 	if kid == "" || len(kid) > placement.MaxKeyID || len(public) != ed25519.PublicKeySize {
 		return fmt.Errorf("publish key %q: a key id has 1 to %d bytes, a key %d", kid, placement.MaxKeyID, ed25519.PublicKeySize)
 	}
-	r, err := l.one(ctx, &placement.PutKey{ID: kid, Public: [32]byte(public), Session: l.self.ID})
+	r, err := n.one(ctx, &placement.PutKey{ID: kid, Public: [32]byte(public), Session: n.self.ID})
 	if err == nil {
 		switch r.Outcome {
 		case placement.Done:
@@ -161,11 +161,11 @@ func (l *Local) PutKey(ctx context.Context, kid string, public ed25519.PublicKey
 }
 
 // Keys returns all public keys in the order of their ids.
-func (l *Local) Keys() []placement.Key { return l.table.Keys() }
+func (n *Node) Keys() []placement.Key { return n.table.Keys() }
 
 // Key returns the public key with a kid.
-func (l *Local) Key(kid string) (ed25519.PublicKey, bool) {
-	k, ok := l.table.Key(kid)
+func (n *Node) Key(kid string) (ed25519.PublicKey, bool) {
+	k, ok := n.table.Key(kid)
 	if !ok {
 		return nil, false
 	}

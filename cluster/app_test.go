@@ -130,7 +130,7 @@ func TestCollect(t *testing.T) {
 	})
 	for name, least := range map[string]float64{
 		"table_states": 1, "table_apps": 1, "table_node_sessions": 1, "table_index": 3, "table_batches_total": 3,
-		"table_commands_total": 4, "journal_bytes_total": 100,
+		"table_commands_total": 4, "raft_leading": 1, "raft_applied_index": 3, "raft_syncs_total": 3,
 	} {
 		if got[name] < least {
 			t.Errorf("%s is %v, want at least %v", name, got[name], least)

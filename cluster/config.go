@@ -9,7 +9,7 @@ import (
 	"github.com/trunkline-edge/trunkline/placement"
 )
 
-// Config of a Local. NodeID is required.
+// Config of a Node. NodeID is required.
 type Config struct {
 	// DataDir is where the table is kept, in a folder of its own; "" keeps it in memory only.
 	DataDir string
@@ -21,7 +21,7 @@ type Config struct {
 	FreeRows time.Duration
 	// KeyRetention is how long the public key of a node's life that is over stays: longer than any token lives.
 	KeyRetention time.Duration
-	// SnapshotBytes is the length at which a journal is replaced by a snapshot.
+	// SnapshotBytes is the length of log at which a snapshot is taken, which makes most of it needless.
 	SnapshotBytes int64
 	// Log is where rare events go; nil discards them.
 	Log *slog.Logger

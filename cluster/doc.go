@@ -1,12 +1,14 @@
-// Package cluster gets commands committed to the table of package placement. Local does it for one node: a single
-// writer, and a journal in the data directory.
+// Package cluster gets commands committed to the table of package placement, by raft (package consensus). A Node is the only
+// voter of a cluster of one: it leads some tens of milliseconds after its start, and everything it answers is in a log on
+// its disk. It never sees a client's frame, and does not decide what a state is worth: it chooses instances by
+// placement.Choose and commits what others ask for.
 //
 // # The writer
 //
 // Callers put proposals into a bounded channel and wait. The writer takes all that wait, has each prepare its commands
-// (choosing an instance happens here, so that creates of one batch see each other), packs them into entries, appends
-// them to the journal as one record with one fsync, applies them and answers. While one batch is being synced the next
-// one gathers, so hundreds of creates share a sync without any delay being added. A caller whose context ends before
+// (choosing an instance happens here, so that creates of one batch see each other), packs them into entries of at most
+// 256 KiB, proposes these to raft, and answers when they are committed and applied. While one batch is on its way the
+// next one gathers, so hundreds of creates share a sync without any delay being added. A caller whose context ends before
 // its proposal was taken is told so and nothing is committed; after that it waits for the end of that batch. So an
 // error never hides a row that nobody knows of.
 //
@@ -15,22 +17,20 @@
 //
 // # The data directory
 //
-// The table lives in the folder "table" of the data directory, mode 0700, files 0600: it contains the MAC key of
+// The replica lives in the folder "raft" of the data directory, mode 0700, files 0600: it contains the MAC key of
 // anonymous ids. Links are not followed, and what others may read is refused with a sentence, as is a folder that
-// something else has filled. The folder is locked while it is open.
+// something else has filled, and a data directory in which an older version kept its table in a journal of its own. The
+// folder is locked while it is open.
 //
 //	FORMAT     what keeps this folder
 //	lock       locked by the process that has it open
-//	snapshot   the table as of some index, replaced in one step
-//	journal-N  records from index N on (journal.go has the bytes)
+//	log-N      entries of raft's log, the rest of what is here is package consensus's too
+//	vote
+//	snapshots
 //
-// Each record has a checksum and is synced before anybody is answered. At start a record at the very end that is not
-// whole is dropped: it is a write that a crash cut off, nobody was told of it. Damage anywhere else is an error that
-// names the file and byte, and nothing is served. (A bit that flips in the very last record looks like a write cut off
-// and cannot be told from it.) When a journal has grown long, the next one is begun and a snapshot is written beside
-// the writer, after which older journals go. A write that fails, a full disk say, is taken back and answered with an
-// error, and the table goes on as it was. After a failed sync nobody knows what the disk has, so the writer stops and
-// Run returns the error.
+// Every entry has a checksum and is synced before anybody is answered. At start a write at the very end that is not whole
+// is dropped: a crash cut it off, nobody was told of it. Damage anywhere else is an error, and nothing is served. A full
+// disk is answered with an error and tried again. After a failed sync nobody knows what the disk has, so the node stops.
 //
 // # Lives of a node
 //
@@ -42,6 +42,6 @@
 //
 // # Goroutines
 //
-// Open starts none. Run owns the writer, the sweeper, and one goroutine while a snapshot is being written, and waits
-// for them. It returns nil after its context has ended, an error when the journal broke.
+// Open starts those of raft, whose library has no other moment for it. Run owns them from then on, with the writer and
+// the sweeper, and waits for all. It returns nil after its context has ended, an error when the replica must not go on.
 package cluster

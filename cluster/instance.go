@@ -15,22 +15,22 @@ import (
 // are. A *placement.HeldError names the attachment that stands under the name; whoever knows it to be over says so in
 // Replace. States that a native instance holds become its own where nobody had them since. Other errors:
 // placement.ErrNoApp (being deleted), ErrFull, ErrStopped, ctx's.
-func (l *Local) Register(ctx context.Context, r placement.RegisterRequest) (placement.Attached, error) {
+func (n *Node) Register(ctx context.Context, r placement.RegisterRequest) (placement.Attached, error) {
 	if err := checkRegistration(&r); err != nil {
 		return placement.Attached{}, fmt.Errorf("register %q: %w", r.StoreID, err)
 	}
 	cmd := &placement.Register{
 		App: r.App, StoreID: r.StoreID, Native: r.Native, Incarnation: r.Incarnation, Region: r.Region,
-		Capacity: r.Capacity, Login: r.Login, Node: l.self.ID, Replace: r.Replace, ReplaceGen: r.ReplaceGen,
+		Capacity: r.Capacity, Login: r.Login, Node: n.self.ID, Replace: r.Replace, ReplaceGen: r.ReplaceGen,
 	}
-	res, err := l.one(ctx, cmd)
+	res, err := n.one(ctx, cmd)
 	if err == nil {
 		err = registered(&res)
 	}
 	if err != nil {
 		return placement.Attached{}, fmt.Errorf("register %q: %w", r.StoreID, err)
 	}
-	if err := l.claim(ctx, &r, res.Instance); err != nil {
+	if err := n.claim(ctx, &r, res.Instance); err != nil {
 		return placement.Attached{}, fmt.Errorf("register %q: claim its states: %w", r.StoreID, err)
 	}
 	return placement.Attached{Instance: res.Instance, Gen: res.Gen, Again: res.Known}, nil
@@ -84,19 +84,19 @@ func checkLogin(login json.RawMessage) error {
 const claimAtOnce = 1000
 
 // claim proposes those of the states an instance holds that nobody seems to have had since.
-func (l *Local) claim(ctx context.Context, r *placement.RegisterRequest, id wire.InstanceID) error {
+func (n *Node) claim(ctx context.Context, r *placement.RegisterRequest, id wire.InstanceID) error {
 	if !r.Native {
 		return nil
 	}
 	var cmds []placement.Command
-	generation := l.table.Generation()
+	generation := n.table.Generation()
 	for i, h := range r.Holds {
-		row, known := l.table.Lookup(r.App, h.State)
+		row, known := n.table.Lookup(r.App, h.State)
 		if known && row.Free && row.Epoch == h.Epoch || !known && h.Epoch.Generation() < generation {
 			cmds = append(cmds, &placement.Claim{App: r.App, State: h.State, Held: h.Epoch, Instance: id})
 		}
-		if n := len(cmds); n > 0 && (n == claimAtOnce || i == len(r.Holds)-1) {
-			if _, err := l.many(ctx, cmds); err != nil {
+		if k := len(cmds); k > 0 && (k == claimAtOnce || i == len(r.Holds)-1) {
+			if _, err := n.many(ctx, cmds); err != nil {
 				return err
 			}
 			cmds = nil
@@ -106,26 +106,26 @@ func (l *Local) claim(ctx context.Context, r *placement.RegisterRequest, id wire
 }
 
 // many commits commands as one proposal.
-func (l *Local) many(ctx context.Context, cmds []placement.Command) ([]placement.Result, error) {
+func (n *Node) many(ctx context.Context, cmds []placement.Command) ([]placement.Result, error) {
 	if len(cmds) == 0 {
 		return nil, nil
 	}
-	return l.submit(ctx, func(*batch) ([]placement.Command, error) { return cmds, nil })
+	return n.submit(ctx, func(*batch) ([]placement.Command, error) { return cmds, nil })
 }
 
 // Gone says that an instance is gone: its rows are free. One that is gone already is no error. placement.ErrStale: it
 // has attached again since gen.
-func (l *Local) Gone(ctx context.Context, id wire.InstanceID, gen wire.Gen) error {
-	return l.onInstance(ctx, "give up", id, &placement.Gone{Instance: id, Gen: gen}, placement.NoInstance)
+func (n *Node) Gone(ctx context.Context, id wire.InstanceID, gen wire.Gen) error {
+	return n.onInstance(ctx, "give up", id, &placement.Gone{Instance: id, Gen: gen}, placement.NoInstance)
 }
 
 // Drain stops new states for an instance. placement.ErrStale: it is not live.
-func (l *Local) Drain(ctx context.Context, id wire.InstanceID) error {
-	return l.onInstance(ctx, "drain", id, &placement.Drain{Instance: id, Draining: true}, placement.Done)
+func (n *Node) Drain(ctx context.Context, id wire.InstanceID) error {
+	return n.onInstance(ctx, "drain", id, &placement.Drain{Instance: id, Draining: true}, placement.Done)
 }
 
-func (l *Local) onInstance(ctx context.Context, what string, id wire.InstanceID, cmd placement.Command, fine placement.Outcome) error {
-	r, err := l.one(ctx, cmd)
+func (n *Node) onInstance(ctx context.Context, what string, id wire.InstanceID, cmd placement.Command, fine placement.Outcome) error {
+	r, err := n.one(ctx, cmd)
 	if err == nil && r.Outcome != placement.Done && r.Outcome != fine {
 		err = placement.ErrStale
 	}

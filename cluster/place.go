@@ -14,10 +14,10 @@ const maxTries = 16
 
 // Create draws an id, chooses an instance and commits a pending row. Errors: placement.ErrNoInstance,
 // ErrTooManyStates, ErrStopped, ctx's.
-func (l *Local) Create(ctx context.Context, r placement.CreateRequest) (placement.Placed, error) {
+func (n *Node) Create(ctx context.Context, r placement.CreateRequest) (placement.Placed, error) {
 	for range maxTries {
 		placed := placement.Placed{State: randomStateID()}
-		results, err := l.submit(ctx, func(b *batch) (_ []placement.Command, err error) {
+		results, err := n.submit(ctx, func(b *batch) (_ []placement.Command, err error) {
 			if err := b.room(r.App); err != nil {
 				return nil, err
 			}
@@ -43,7 +43,7 @@ func (l *Local) Create(ctx context.Context, r placement.CreateRequest) (placemen
 
 // room refuses early what the table would refuse: a full app costs no entry.
 func (b *batch) room(app wire.AppID) error {
-	if a, ok := b.l.table.App(app); ok && a.States >= a.MaxStates {
+	if a, ok := b.node.table.App(app); ok && a.States >= a.MaxStates {
 		return placement.ErrTooManyStates
 	}
 	return nil
@@ -51,12 +51,12 @@ func (b *batch) room(app wire.AppID) error {
 
 // Place returns the row of a state, with a live owner. An unknown state gets a tentative row; one whose instance is
 // gone a new owner and epoch. Errors: placement.ErrNoInstance, ErrTooManyStates, ErrStopped, ctx's.
-func (l *Local) Place(ctx context.Context, r placement.PlaceRequest) (placement.Row, error) {
+func (n *Node) Place(ctx context.Context, r placement.PlaceRequest) (placement.Row, error) {
 	for range maxTries {
-		if row, ok := l.table.Lookup(r.App, r.State); ok && !row.Free {
+		if row, ok := n.table.Lookup(r.App, r.State); ok && !row.Free {
 			return row, nil
 		}
-		results, err := l.submit(ctx, func(b *batch) ([]placement.Command, error) { return b.place(r) })
+		results, err := n.submit(ctx, func(b *batch) ([]placement.Command, error) { return b.place(r) })
 		if err != nil {
 			return placement.Row{}, fmt.Errorf("place state %s: %w", r.State, err)
 		}
@@ -68,7 +68,7 @@ func (l *Local) Place(ctx context.Context, r placement.PlaceRequest) (placement.
 }
 
 func (b *batch) place(r placement.PlaceRequest) ([]placement.Command, error) {
-	row, known := b.l.table.Lookup(r.App, r.State)
+	row, known := b.node.table.Lookup(r.App, r.State)
 	if known && !row.Free {
 		return nil, nil
 	}
@@ -89,36 +89,36 @@ func (b *batch) place(r placement.PlaceRequest) ([]placement.Command, error) {
 }
 
 // Firm makes a pending or tentative row firm. placement.ErrStale: the row is not of that epoch.
-func (l *Local) Firm(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
-	if row, ok := l.table.Lookup(app, state); ok && row.Epoch == epoch && !row.Pending && !row.Tentative {
+func (n *Node) Firm(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
+	if row, ok := n.table.Lookup(app, state); ok && row.Epoch == epoch && !row.Pending && !row.Tentative {
 		return nil
 	}
-	return l.onRow(ctx, "make firm", state, &placement.Firm{App: app, State: state, Epoch: epoch})
+	return n.onRow(ctx, "make firm", state, &placement.Firm{App: app, State: state, Epoch: epoch})
 }
 
 // Remove removes a row that is pending, tentative or free; one that is not there is removed already.
 // placement.ErrStale: it is firm, or of another epoch.
-func (l *Local) Remove(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
-	return l.onRow(ctx, "remove", state, &placement.Remove{App: app, State: state, Epoch: epoch})
+func (n *Node) Remove(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
+	return n.onRow(ctx, "remove", state, &placement.Remove{App: app, State: state, Epoch: epoch})
 }
 
 // Release removes a row because its native instance has released the state. placement.ErrStale: of another epoch.
-func (l *Local) Release(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
-	return l.onRow(ctx, "release", state, &placement.Release{App: app, State: state, Epoch: epoch})
+func (n *Node) Release(ctx context.Context, app wire.AppID, state wire.StateID, epoch wire.Epoch) error {
+	return n.onRow(ctx, "release", state, &placement.Release{App: app, State: state, Epoch: epoch})
 }
 
 // Untaint forgets that storeID may hold an old copy of a state: its process has said that it let go of it.
-func (l *Local) Untaint(ctx context.Context, app wire.AppID, state wire.StateID, storeID string) error {
-	if row, ok := l.table.Lookup(app, state); !ok || row.Taint != storeID {
+func (n *Node) Untaint(ctx context.Context, app wire.AppID, state wire.StateID, storeID string) error {
+	if row, ok := n.table.Lookup(app, state); !ok || row.Taint != storeID {
 		return nil
 	}
-	return l.onRow(ctx, "untaint", state, &placement.Untaint{App: app, State: state, StoreID: storeID})
+	return n.onRow(ctx, "untaint", state, &placement.Untaint{App: app, State: state, StoreID: storeID})
 }
 
 // onRow commits a command that compares a row's epoch.
-func (l *Local) onRow(ctx context.Context, what string, state wire.StateID, cmd placement.Command) error {
+func (n *Node) onRow(ctx context.Context, what string, state wire.StateID, cmd placement.Command) error {
 	for range maxTries {
-		r, err := l.one(ctx, cmd)
+		r, err := n.one(ctx, cmd)
 		if err == nil && r.Outcome == placement.Again {
 			continue // made in the same batch
 		}

@@ -2,10 +2,9 @@ package cluster
 
 import (
 	"bytes"
-	"context"
 	"crypto/ed25519"
 	"errors"
-	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +12,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/cluster/consensus"
 	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/wire"
 )
 
 // TestRestartKeepsTheTable: apps, keys, rows and instances survive; a new node session is open; the old one's instances
@@ -79,27 +80,8 @@ func TestMemoryOnlyForgets(t *testing.T) {
 	}
 }
 
-// tableSum is the sum of what is on disk.
-func tableSum(t *testing.T, dir string) [32]byte {
-	t.Helper()
-	d, err := openDir(dir, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.close()
-	table := placement.New()
-	j, err := d.load(table)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if j != nil {
-		j.file.Close()
-	}
-	return table.Snapshot().Sum()
-}
-
-// TestSnapshotsShortenTheJournal: with snapshots all the time the table on disk is the one in memory.
-func TestSnapshotsShortenTheJournal(t *testing.T) {
+// TestSnapshotsShortenTheLog: with snapshots all the time the table on disk is the one in memory.
+func TestSnapshotsShortenTheLog(t *testing.T) {
 	dir := t.TempDir()
 	l := start(t, Config{DataDir: dir, SnapshotBytes: 4 << 10})
 	l.legacy("a")
@@ -119,46 +101,28 @@ func TestSnapshotsShortenTheJournal(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	want := l.Table().Snapshot().Sum()
+	rows := rowsOf(l.Table())
 	l.halt()
-	if n := l.counts.snapshots.Load(); n == 0 {
-		t.Fatal("no snapshot was written")
-	}
-	if got := tableSum(t, dir); got != want {
-		t.Fatal("the table on disk is not the one that was in memory")
-	}
-	d := &dataDir{path: filepath.Join(dir, tableFolder)}
-	if names, _ := d.journals(); len(names) > 2 {
-		t.Fatalf("old journals are kept: %v", names)
+	if list, err := filepath.Glob(filepath.Join(dir, tableFolder, "snapshots", "*", "state.bin")); err != nil || len(list) == 0 {
+		t.Fatalf("no snapshot was written: %v", err)
 	}
 	l = start(t, Config{DataDir: dir, SnapshotBytes: 4 << 10})
+	if got := rowsOf(l.Table()); !maps.Equal(got, rows) {
+		t.Fatalf("%d rows after the restart, %d before", len(got), len(rows))
+	}
 	l.create()
 }
 
-// only returns the path of the one journal in dir.
-func only(t *testing.T, dir string) string {
-	t.Helper()
-	d := &dataDir{path: filepath.Join(dir, tableFolder)}
-	names, err := d.journals()
-	if err != nil || len(names) != 1 {
-		t.Fatalf("journals %v, %v", names, err)
+func rowsOf(table *placement.Table) map[wire.StateID]placement.Row {
+	rows := map[wire.StateID]placement.Row{}
+	for s := range table.All() {
+		rows[s.State] = s.Row
 	}
-	return filepath.Join(d.path, names[0])
+	return rows
 }
 
-func edit(t *testing.T, path string, f func([]byte) []byte) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	if err == nil {
-		err = os.WriteFile(path, f(b), 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// journalled makes a data directory with some records, returns the journal and where each record begins.
-func journalled(t *testing.T) (dir, path string, records []int) {
+// kept makes a data directory with some commands, and returns the file of the log.
+func kept(t *testing.T) (dir, path string) {
 	t.Helper()
 	dir = t.TempDir()
 	l := start(t, Config{DataDir: dir})
@@ -167,130 +131,37 @@ func journalled(t *testing.T) (dir, path string, records []int) {
 		l.create()
 	}
 	l.halt()
-	path = only(t, dir)
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
+	files, err := filepath.Glob(filepath.Join(dir, tableFolder, "log-*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("log files %v, %v", files, err)
 	}
-	for at := journalHead; at < len(b); {
-		records = append(records, at)
-		_, _, n := parseRecord(b[at:])
-		if n == 0 {
-			t.Fatalf("record at %d is not whole", at)
-		}
-		at += n
-	}
-	return dir, path, records
+	return dir, files[0]
 }
 
-// TestTruncatedTailIsTolerated: whatever part of the last record a crash left, the records before it are all there.
-func TestTruncatedTailIsTolerated(t *testing.T) {
-	dir, path, records := journalled(t)
-	whole, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	last := records[len(records)-1]
-	for _, cut := range []int{last + 1, last + recordHead, last + recordHead + 3, len(whole) - 1} {
-		for name, tail := range map[string][]byte{"cut": nil, "zeros": make([]byte, 300)} {
-			edit(t, path, func([]byte) []byte { return append(whole[:cut:cut], tail...) })
-			l := start(t, Config{DataDir: dir})
-			if n := l.Table().Stats().Rows; n != 4 {
-				t.Errorf("%s at %d: %d rows, want the 4 before the last", name, cut, n)
-			}
-			if !strings.Contains(l.log.String(), "cut off") {
-				t.Errorf("%s at %d: the log says nothing", name, cut)
-			}
-			p := l.create() // and goes on
-			l.halt()
-			l = start(t, Config{DataDir: dir})
-			l.row(p.State)
-			l.halt()
-		}
-	}
-}
-
-// TestFlippedBitIsRefused: damage before the last record is told apart from a crash, wherever the bit is.
+// TestFlippedBitIsRefused: damage is never served; the error says what to do.
 func TestFlippedBitIsRefused(t *testing.T) {
-	dir, path, records := journalled(t)
+	dir, path := kept(t)
 	whole, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for at := 0; at < records[len(records)-1]; at += 7 {
-		edit(t, path, func([]byte) []byte {
-			b := bytes.Clone(whole)
-			b[at] ^= 1 << (at % 8)
-			return b
-		})
-		l, err := openIn(t, dir)
-		if err == nil {
-			l.Close()
-			t.Fatalf("bit flipped at byte %d was not noticed", at)
-		}
-		if !errors.Is(err, errDamaged) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "backup") {
-			t.Fatalf("bit flipped at byte %d: %v", at, err)
-		}
+	damaged := bytes.Clone(whole)
+	damaged[100] ^= 4
+	if err := os.WriteFile(path, damaged, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	edit(t, path, func([]byte) []byte { return whole })
-	start(t, Config{DataDir: dir})
-}
-
-func TestFlippedBitInSnapshotIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	l := start(t, Config{DataDir: dir, SnapshotBytes: 1})
-	l.legacy("a")
-	l.create()
-	l.halt()
-	path := filepath.Join(dir, tableFolder, snapshotFile)
-	edit(t, path, func(b []byte) []byte {
-		b[len(b)/2] ^= 4
-		return b
-	})
-	if _, err := openIn(t, dir); !errors.Is(err, placement.ErrSnapshot) || !strings.Contains(err.Error(), path) {
+	l, err := openIn(t, dir)
+	if err == nil {
+		l.Close()
+		t.Fatal("a flipped bit was not noticed")
+	}
+	if !errors.Is(err, consensus.ErrCorrupt) || !strings.Contains(err.Error(), "backup") || !strings.Contains(err.Error(), path) {
 		t.Fatalf("got %v", err)
 	}
-}
-
-func TestMissingJournalIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	l := start(t, Config{DataDir: dir, SnapshotBytes: 1 << 30})
-	l.legacy("a")
-	l.create()
-	next, err := l.dir.begin(l.Table().Incarnation(), l.Table().Index()+1)
-	if err != nil {
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	next.file.Close()
-	old := l.journal.file.Name()
-	l.halt()
-	d := &dataDir{path: filepath.Join(dir, tableFolder)}
-	names, _ := d.journals()
-	edit(t, old, func(b []byte) []byte { return b[:len(b)-3] }) // cut off, but not the newest
-	if _, err := openIn(t, dir); !errors.Is(err, errDamaged) {
-		t.Fatalf("a hole before %v: %v", names, err)
-	}
-}
-
-func TestJournalOfAnotherTableIsRefused(t *testing.T) {
-	dir, path, _ := journalled(t)
-	other, otherPath, _ := journalled(t)
-	l := start(t, Config{DataDir: dir, SnapshotBytes: 1})
-	l.create()
-	l.halt() // now there is a snapshot, and a journal that begins later
-	b, err := os.ReadFile(otherPath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = other
-	newest := only(t, dir)
-	if newest == path {
-		t.Fatal("the journal was not replaced")
-	}
-	edit(t, newest, func([]byte) []byte { return b })
-	if _, err := openIn(t, dir); err == nil {
-		t.Fatal("a journal of another table was loaded")
-	}
+	start(t, Config{DataDir: dir})
 }
 
 func TestDirectoryInUseIsRefused(t *testing.T) {
@@ -305,6 +176,9 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 	for name, prepare := range map[string]func(folder string) error{
 		"files of something else": func(folder string) error {
 			return errors.Join(os.Mkdir(folder, 0o700), os.WriteFile(filepath.Join(folder, "raft.db"), nil, 0o600))
+		},
+		"a table of the old kind": func(folder string) error {
+			return os.Mkdir(filepath.Join(filepath.Dir(folder), oldFolder), 0o700)
 		},
 		"another format": func(folder string) error {
 			return errors.Join(os.Mkdir(folder, 0o700), os.WriteFile(filepath.Join(folder, formatFile), []byte("trunkline cluster 1\n"), 0o600))
@@ -327,7 +201,7 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 }
 
 func TestSecretsOthersMayReadAreRefused(t *testing.T) {
-	dir, path, _ := journalled(t)
+	dir, path := kept(t)
 	refused := func(what string) {
 		t.Helper()
 		l, err := openIn(t, dir)
@@ -357,97 +231,5 @@ func TestSecretsOthersMayReadAreRefused(t *testing.T) {
 	if err := errors.Join(os.Rename(path, path+".real"), os.Symlink(path+".real", path)); err != nil {
 		t.Fatal(err)
 	}
-	refused("a link in place of the journal")
-}
-
-// TestDiskFullRefusesAndGoesOn: what cannot be written is not promised, and the table stays what the journal says.
-func TestDiskFullRefusesAndGoesOn(t *testing.T) {
-	dir := t.TempDir()
-	l := start(t, Config{DataDir: dir})
-	l.legacy("a")
-	l.halt()
-	l2, err := openIn(t, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l2.Close()
-	name := l2.journal.file.Name()
-	good := l2.journal.file
-	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
-	if err != nil {
-		t.Skip("no /dev/full here")
-	}
-	defer full.Close()
-	before := l2.table.Index()
-	l2.journal.file = full
-	_, err = l2.commitOne([]placement.Command{&placement.PutKey{ID: "k", Session: l2.Node()}})
-	if err == nil || l2.table.Index() != before {
-		t.Fatalf("committed to a full disk: %v", err)
-	}
-	l2.journal.file = good
-	if _, err := l2.commitOne([]placement.Command{&placement.PutKey{ID: "k", Session: l2.Node()}}); err != nil {
-		t.Fatalf("%s: %v", name, err)
-	}
-}
-
-// TestBrokenJournalStopsTheWriter: after a failed sync nothing more is promised.
-func TestBrokenJournalStopsTheWriter(t *testing.T) {
-	l, err := openIn(t, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.journal.file.Close() // every write and truncate fails from here on
-	ended := make(chan error, 1)
-	go func() { ended <- l.Run(context.Background()) }()
-	if err := l.PutKey(t.Context(), "k", make(ed25519.PublicKey, 32)); err == nil {
-		t.Fatal("a key was put into a journal that is closed")
-	}
-	var broken *brokenError
-	if err := <-ended; !errors.As(err, &broken) {
-		t.Fatalf("run ended with %v", err)
-	}
-	if err := l.PutKey(t.Context(), "k", make(ed25519.PublicKey, 32)); !errors.Is(err, placement.ErrStopped) {
-		t.Fatalf("got %v", err)
-	}
-}
-
-// TestReplayGolden pins the bytes of a journal: what an older program wrote has to be read by every newer one.
-func TestReplayGolden(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "j")
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	j, err := newJournal(f, [16]byte{1, 2, 3}, 5)
-	if err == nil {
-		err = j.write(5, [][]byte{{1}, {1, 2}})
-	}
-	if err == nil {
-		err = j.write(7, [][]byte{{1, 2, 3}})
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const golden = "54524b4a524e4c01010203000000000000000000000000000000000000000005c17bb0b4" +
-		"ab5452ba0000000b0000000000000005f1aa6942000000010100000002010236185d9a" +
-		"ab5452ba000000070000000000000007762d2911000000030102034848b230"
-	if got := fmt.Sprintf("%x", b); got != golden {
-		t.Errorf("journal bytes\n got %s\nwant %s", got, golden)
-	}
-	var seen []string
-	h, whole, err := replay(bytes.NewReader(b), func(index uint64, e []byte) error {
-		seen = append(seen, fmt.Sprint(index, e))
-		return nil
-	})
-	if err != nil || whole != int64(len(b)) || h.first != 5 || h.incarnation != [16]byte{1, 2, 3} {
-		t.Fatalf("head %+v, %d bytes, %v", h, whole, err)
-	}
-	if fmt.Sprint(seen) != "[5 [1] 6 [1 2] 7 [1 2 3]]" {
-		t.Fatalf("entries %v", seen)
-	}
+	refused("a link in place of the log")
 }

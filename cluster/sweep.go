@@ -12,14 +12,14 @@ import (
 const sweepAtOnce = 1000
 
 // sweepEvery removes what is left over: the table has no clock, so somebody who has one proposes it.
-func (l *Local) sweepEvery(ctx context.Context, every time.Duration) error {
+func (n *Node) sweepEvery(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if err := l.sweep(ctx); err != nil && ctx.Err() == nil {
-				l.log.Error("sweeping the table failed; it is tried again", "err", err)
+			if err := n.sweep(ctx); err != nil && ctx.Err() == nil {
+				n.log.Error("sweeping the table failed; it is tried again", "err", err)
 			}
 		case <-ctx.Done():
 			return ctx.Err()
@@ -28,95 +28,95 @@ func (l *Local) sweepEvery(ctx context.Context, every time.Duration) error {
 }
 
 // sweep proposes what the time has come for.
-func (l *Local) sweep(ctx context.Context) error {
-	now := l.cfg.Now()
-	l.forgetReports(now)
-	if err := l.sweepRows(ctx, now); err != nil {
+func (n *Node) sweep(ctx context.Context) error {
+	now := n.cfg.Now()
+	n.forgetReports(now)
+	if err := n.sweepRows(ctx, now); err != nil {
 		return err
 	}
-	if err := l.endSessions(ctx, now); err != nil {
+	if err := n.endSessions(ctx, now); err != nil {
 		return err
 	}
-	return l.removeKeys(ctx, now)
+	return n.removeKeys(ctx, now)
 }
 
 // sweepRows removes the rows of instances that have been gone for as long as free rows stay, those of apps being
 // deleted, and, when as much time has passed since the start, those that an earlier life of this node left pending or
 // tentative: who had asked for them is gone.
-func (l *Local) sweepRows(ctx context.Context, now time.Time) error {
-	due := l.dueInstances(now)
+func (n *Node) sweepRows(ctx context.Context, now time.Time) error {
+	due := n.dueInstances(now)
 	deleting := map[wire.AppID]bool{}
-	for _, a := range l.table.Deleting() {
+	for _, a := range n.table.Deleting() {
 		deleting[a.ID] = true
 	}
-	leftovers := !l.leftovers && now.Sub(l.opened) >= l.cfg.FreeRows
+	leftovers := !n.leftovers && now.Sub(n.opened) >= n.cfg.FreeRows
 	if len(due) == 0 && len(deleting) == 0 && !leftovers {
 		return nil
 	}
-	err := l.removeRows(ctx, func(s *placement.State) bool {
+	err := n.removeRows(ctx, func(s *placement.State) bool {
 		return s.Free && (due[s.Instance] || deleting[s.App]) ||
-			leftovers && (s.Pending || s.Tentative) && s.Epoch.Index() < uint64(l.self.ID)
+			leftovers && (s.Pending || s.Tentative) && s.Epoch.Index() < uint64(n.self.ID)
 	})
-	l.leftovers = l.leftovers || leftovers && err == nil
+	n.leftovers = n.leftovers || leftovers && err == nil
 	return err
 }
 
 // dueInstances returns the instances that this node has seen gone for long enough.
-func (l *Local) dueInstances(now time.Time) map[wire.InstanceID]bool {
+func (n *Node) dueInstances(now time.Time) map[wire.InstanceID]bool {
 	seen, due := map[wire.InstanceID]time.Time{}, map[wire.InstanceID]bool{}
-	for _, inst := range l.table.GoneInstances() {
-		since, ok := l.gone[inst.ID]
+	for _, inst := range n.table.GoneInstances() {
+		since, ok := n.gone[inst.ID]
 		if !ok {
 			since = now
 		}
 		seen[inst.ID] = since
-		if now.Sub(since) >= l.cfg.FreeRows {
+		if now.Sub(since) >= n.cfg.FreeRows {
 			due[inst.ID] = true
 		}
 	}
-	l.gone = seen
+	n.gone = seen
 	return due
 }
 
 // removeRows proposes to remove the rows wanted, some at a time.
-func (l *Local) removeRows(ctx context.Context, want func(*placement.State) bool) error {
+func (n *Node) removeRows(ctx context.Context, want func(*placement.State) bool) error {
 	var cmds []placement.Command
-	for s := range l.table.All() {
+	for s := range n.table.All() {
 		if !want(&s) {
 			continue
 		}
 		cmds = append(cmds, &placement.Remove{App: s.App, State: s.State, Epoch: s.Epoch})
 		if len(cmds) == sweepAtOnce {
-			if err := l.removeSome(ctx, cmds); err != nil {
+			if err := n.removeSome(ctx, cmds); err != nil {
 				return err
 			}
 			cmds = nil
 		}
 	}
-	return l.removeSome(ctx, cmds)
+	return n.removeSome(ctx, cmds)
 }
 
-func (l *Local) removeSome(ctx context.Context, cmds []placement.Command) error {
-	results, err := l.many(ctx, cmds)
+func (n *Node) removeSome(ctx context.Context, cmds []placement.Command) error {
+	results, err := n.many(ctx, cmds)
 	for _, r := range results {
 		if r.Outcome == placement.Done {
-			l.counts.swept.Add(1)
+			n.counts.swept.Add(1)
 		}
 	}
 	return err
 }
 
 // endSessions ends earlier lives of nodes that no instance is attached to any more.
-func (l *Local) endSessions(ctx context.Context, now time.Time) error {
-	attached := map[wire.NodeSession]bool{l.self.ID: true}
-	for _, inst := range l.table.AllInstances() {
+func (n *Node) endSessions(ctx context.Context, now time.Time) error {
+	attached := map[wire.NodeSession]bool{n.self.ID: true}
+	for _, inst := range n.table.AllInstances() {
 		attached[inst.Node] = true
 	}
-	for _, s := range l.table.Sessions() {
+	for _, s := range n.table.Sessions() {
 		if attached[s.ID] {
 			continue
 		}
-		if _, err := l.one(ctx, &placement.EndSession{Session: s.ID, At: now.Unix()}); err != nil {
+		if _, err := n.one(ctx, &placement.EndSession{Session: s.ID, At: now.Unix()}); err != nil {
 			return err
 		}
 	}
@@ -124,24 +124,24 @@ func (l *Local) endSessions(ctx context.Context, now time.Time) error {
 }
 
 // removeKeys removes keys whose tokens have all expired.
-func (l *Local) removeKeys(ctx context.Context, now time.Time) error {
-	for _, k := range l.table.Keys() {
-		if k.Retired == 0 || now.Sub(time.Unix(k.Retired, 0)) < l.cfg.KeyRetention {
+func (n *Node) removeKeys(ctx context.Context, now time.Time) error {
+	for _, k := range n.table.Keys() {
+		if k.Retired == 0 || now.Sub(time.Unix(k.Retired, 0)) < n.cfg.KeyRetention {
 			continue
 		}
-		if _, err := l.one(ctx, &placement.RemoveKey{ID: k.ID}); err != nil {
+		if _, err := n.one(ctx, &placement.RemoveKey{ID: k.ID}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *Local) forgetReports(now time.Time) {
-	l.loads.mu.Lock()
-	defer l.loads.mu.Unlock()
-	for id, r := range l.loads.of {
+func (n *Node) forgetReports(now time.Time) {
+	n.loads.mu.Lock()
+	defer n.loads.mu.Unlock()
+	for id, r := range n.loads.of {
 		if now.Sub(r.at) > reportLife {
-			delete(l.loads.of, id)
+			delete(n.loads.of, id)
 		}
 	}
 }

@@ -21,7 +21,7 @@ func TestFreeRowsAreSweptAfterTenMinutes(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- l.Run(ctx) }()
-		r := &running{Local: l, t: t}
+		r := &running{node: l, t: t}
 		a := r.legacy("a")
 		var placed []placement.Placed
 		for range 10 {

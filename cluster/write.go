@@ -7,8 +7,6 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -33,19 +31,19 @@ const (
 
 // submit has commands committed and returns a result for each; none when prepare had nothing to do. With ctx's error
 // nothing was committed: once the writer has taken a proposal, its asker waits for the end of that batch.
-func (l *Local) submit(ctx context.Context, prepare func(b *batch) ([]placement.Command, error)) ([]placement.Result, error) {
+func (n *Node) submit(ctx context.Context, prepare func(b *batch) ([]placement.Command, error)) ([]placement.Result, error) {
 	p := &proposal{prepare: prepare, done: make(chan struct{})}
 	select {
-	case l.proposals <- p:
+	case n.proposals <- p:
 	case <-ctx.Done():
 		return nil, ctx.Err()
-	case <-l.stopped:
+	case <-n.stopped:
 		return nil, placement.ErrStopped
 	}
 	select {
 	case <-p.done:
 		return p.results, p.err
-	case <-l.stopped:
+	case <-n.stopped:
 		return p.end()
 	case <-ctx.Done():
 	}
@@ -55,7 +53,7 @@ func (l *Local) submit(ctx context.Context, prepare func(b *batch) ([]placement.
 	select {
 	case <-p.done:
 		return p.results, p.err
-	case <-l.stopped:
+	case <-n.stopped:
 		return p.end()
 	}
 }
@@ -71,18 +69,17 @@ func (p *proposal) end() ([]placement.Result, error) {
 }
 
 // one submits a single command.
-func (l *Local) one(ctx context.Context, cmd placement.Command) (placement.Result, error) {
-	rs, err := l.submit(ctx, func(*batch) ([]placement.Command, error) { return []placement.Command{cmd}, nil })
+func (n *Node) one(ctx context.Context, cmd placement.Command) (placement.Result, error) {
+	rs, err := n.submit(ctx, func(*batch) ([]placement.Command, error) { return []placement.Command{cmd}, nil })
 	if err != nil {
 		return placement.Result{}, err
 	}
 	return rs[0], nil
 }
 
-// batch is what one fsync carries: entries at consecutive indices.
+// batch is what is proposed to raft at one time: entries that follow each other.
 type batch struct {
-	l          *Local
-	first      uint64
+	node       *Node
 	entries    [][]byte
 	solo       bool // the last entry has a command of which an index takes one
 	commands   int
@@ -101,37 +98,36 @@ const (
 	maxBatchCommands = 16_384
 )
 
-// write is the writer's goroutine: take what waits, journal it with one fsync, apply it, answer.
-func (l *Local) write(ctx context.Context, g *errgroup.Group) error {
+// write is the writer's goroutine: take what waits, have it committed and applied, answer.
+func (n *Node) write(ctx context.Context) error {
 	for {
 		select {
-		case p := <-l.proposals:
-			if err := l.writeBatch(p); err != nil {
+		case p := <-n.proposals:
+			if err := n.writeBatch(p); err != nil {
 				return err
 			}
-			l.rotate(g)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-func (l *Local) writeBatch(p *proposal) error {
-	b := &batch{l: l, first: l.table.Index() + 1, entries: l.entries[:0]}
+func (n *Node) writeBatch(p *proposal) error {
+	b := &batch{node: n, entries: n.entries[:0]}
 	for size := 0; ; {
 		size += b.take(p)
 		if size >= maxBatchBytes || b.commands >= maxBatchCommands {
 			break
 		}
 		select {
-		case p = <-l.proposals:
+		case p = <-n.proposals:
 			continue
 		default:
 		}
 		break
 	}
-	l.entries = b.entries
-	results, err := l.commit(b)
+	n.entries = b.entries
+	results, err := n.commit(b)
 	for _, w := range b.waiting {
 		if err == nil {
 			w.p.results = append([]placement.Result(nil), results[w.from:w.from+w.n]...)
@@ -140,12 +136,11 @@ func (l *Local) writeBatch(p *proposal) error {
 		}
 		close(w.p.done)
 	}
-	var broken *brokenError
-	if errors.As(err, &broken) || errors.Is(err, placement.ErrEntry) || errors.Is(err, placement.ErrIndex) {
+	if errors.Is(err, placement.ErrEntry) {
 		return fmt.Errorf("write the table: %w", err)
 	}
 	if err != nil {
-		l.log.Error("the table could not be written", "err", err)
+		n.log.Error("the table could not be written", "err", err)
 	}
 	return nil
 }
@@ -191,45 +186,32 @@ func (b *batch) add(cmd placement.Command) int {
 	return len(b.entries[n-1]) - before
 }
 
-// commit makes a batch durable and applies it.
-func (l *Local) commit(b *batch) ([]placement.Result, error) {
+// commit has a batch committed and applied.
+func (n *Node) commit(b *batch) ([]placement.Result, error) {
 	if len(b.entries) == 0 {
 		return nil, nil
 	}
-	if l.journal != nil {
-		began, size := l.cfg.Now(), l.journal.size
-		if err := l.journal.write(b.first, b.entries); err != nil {
-			return nil, err
-		}
-		if err := l.journal.sync(); err != nil {
-			return nil, err
-		}
-		l.counts.synced(l.cfg.Now().Sub(began), l.journal.size-size)
+	results, err := n.replica.Propose(b.entries)
+	if err != nil {
+		return nil, err
 	}
-	l.results = l.results[:0]
-	for i, e := range b.entries {
-		var err error
-		if l.results, err = l.table.Apply(b.first+uint64(i), e, l.results); err != nil {
-			return nil, err
+	n.counts.batches.Add(1)
+	n.counts.commands.Add(uint64(len(results)))
+	for i := range results {
+		if results[i].Outcome != placement.Done {
+			n.counts.refused.Add(1)
 		}
 	}
-	l.counts.batches.Add(1)
-	l.counts.commands.Add(uint64(len(l.results)))
-	for i := range l.results {
-		if l.results[i].Outcome != placement.Done {
-			l.counts.refused.Add(1)
-		}
-	}
-	return l.results, nil
+	return results, nil
 }
 
 // commitOne commits commands as one batch. Before Run, and by the writer.
-func (l *Local) commitOne(cmds []placement.Command) ([]placement.Result, error) {
-	b := &batch{l: l, first: l.table.Index() + 1}
+func (n *Node) commitOne(cmds []placement.Command) ([]placement.Result, error) {
+	b := &batch{node: n}
 	for _, cmd := range cmds {
 		b.add(cmd)
 	}
-	return l.commit(b)
+	return n.commit(b)
 }
 
 // choose chooses an instance and counts the state for it until the batch is applied.
@@ -239,9 +221,9 @@ func (b *batch) choose(app wire.AppID, in placement.Inputs) (wire.InstanceID, er
 		if b.candidates == nil {
 			b.candidates = map[wire.AppID][]placement.Candidate{}
 		}
-		cs = b.l.table.Candidates(app, nil)
+		cs = b.node.table.Candidates(app, nil)
 		for i := range cs {
-			cs[i].Reported, _, _ = b.l.Load(cs[i].ID)
+			cs[i].Reported, _, _ = b.node.Load(cs[i].ID)
 		}
 		b.candidates[app] = cs
 	}
@@ -256,47 +238,4 @@ func (b *batch) choose(app wire.AppID, in placement.Inputs) (wire.InstanceID, er
 		}
 	}
 	return choice.Instance, nil
-}
-
-// rotate begins a new journal when the old one is long, and writes a snapshot beside the writer that makes the old one
-// needless. What fails is tried again after the next batch; nothing is lost by it.
-func (l *Local) rotate(g *errgroup.Group) {
-	if l.journal == nil || l.journal.size < l.cfg.SnapshotBytes {
-		return
-	}
-	select {
-	case l.snapshot <- struct{}{}:
-	default:
-		return // one is being written
-	}
-	snap := l.table.Snapshot()
-	next, err := l.dir.begin(l.table.Incarnation(), snap.Index+1)
-	if err != nil {
-		l.snapshotDone(err)
-		return
-	}
-	l.journal.file.Close()
-	l.journal = next
-	g.Go(func() error {
-		l.snapshotDone(l.writeSnapshot(snap))
-		return nil
-	})
-}
-
-func (l *Local) writeSnapshot(snap *placement.Snapshot) error {
-	if err := l.dir.writeSnapshot(snap); err != nil {
-		return err
-	}
-	l.log.Info("table snapshot written", "index", snap.Index)
-	return l.dir.dropJournals(snap.Index + 1)
-}
-
-func (l *Local) snapshotDone(err error) {
-	if err != nil {
-		l.counts.snapshotFailures.Add(1)
-		l.log.Error("the table's snapshot could not be written; the journal is kept", "err", err)
-	} else {
-		l.counts.snapshots.Add(1)
-	}
-	<-l.snapshot
 }

@@ -270,6 +270,27 @@ func (r *Replica) Changed() <-chan struct{} {
 	return r.changed
 }
 
+// Lead waits until this replica leads and has applied everything that was committed before, or until it has ended.
+func (r *Replica) Lead(ctx context.Context) error {
+	for {
+		select {
+		case leading := <-r.raft.LeaderCh():
+			if !leading {
+				continue
+			}
+			err := r.Barrier(ctx)
+			if errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnknown) {
+				continue
+			}
+			return err
+		case <-r.machine.failed:
+			return r.machine.err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // Leading says whether this replica leads, by its own knowledge.
 func (r *Replica) Leading() bool { return r.raft.State() == raft.Leader }
 
@@ -300,13 +321,13 @@ func told(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
-// Propose has entries committed and applied, in order, and returns the index of the first with the results of all. It
+// Propose has entries committed and applied, in order, and returns the results of all their commands. It
 // waits as long as this replica leads. One caller at a time, so that the entries follow each other.
-func (r *Replica) Propose(entries [][]byte) (first uint64, results []placement.Result, err error) {
+func (r *Replica) Propose(entries [][]byte) (results []placement.Result, err error) {
 	futures := make([]raft.ApplyFuture, len(entries))
 	for _, e := range entries {
 		if len(e) > placement.MaxEntry {
-			return 0, nil, fmt.Errorf("propose an entry of %d bytes, at most %d: %w", len(e), placement.MaxEntry, placement.ErrEntry)
+			return nil, fmt.Errorf("propose an entry of %d bytes, at most %d: %w", len(e), placement.MaxEntry, placement.ErrEntry)
 		}
 	}
 	size := int64(0)
@@ -321,14 +342,11 @@ func (r *Replica) Propose(entries [][]byte) (first uint64, results []placement.R
 			if i > 0 { // some of them are committed
 				err = fmt.Errorf("%w: %w", ErrUnknown, ferr)
 			}
-			return 0, nil, err
+			return nil, err
 		}
 		a := f.Response().(answer)
 		if a.err != nil {
-			return 0, nil, a.err
-		}
-		if i == 0 {
-			first = f.Index()
+			return nil, a.err
 		}
 		results = append(results, a.results...)
 	}
@@ -339,7 +357,7 @@ func (r *Replica) Propose(entries [][]byte) (first uint64, results []placement.R
 		default:
 		}
 	}
-	return first, results, nil
+	return results, nil
 }
 
 // snapshot takes a snapshot, after which raft drops the log that it makes needless. What fails is tried again.

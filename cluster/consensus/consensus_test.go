@@ -108,7 +108,7 @@ func alone(t *testing.T, cfg Config) *peer {
 
 func (p *peer) commit(t *testing.T, cmds ...placement.Command) []placement.Result {
 	t.Helper()
-	_, results, err := p.Propose([][]byte{placement.AppendEntry(nil, cmds...)})
+	results, err := p.Propose([][]byte{placement.AppendEntry(nil, cmds...)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func (p *peer) fill(t *testing.T, n int) {
 	for i := range n {
 		batch = append(batch, placement.AppendEntry(nil, &placement.Create{App: wire.AppID{1}, State: wire.StateID(i + 1), Instance: inst}))
 		if len(batch) == 500 || i == n-1 {
-			if _, _, err := p.Propose(batch); err != nil {
+			if _, err := p.Propose(batch); err != nil {
 				t.Fatal(err)
 			}
 			batch = nil
@@ -228,10 +228,10 @@ func TestFlippedBitInTheLogStopsTheReplica(t *testing.T) {
 func TestEntryNotUnderstoodStopsTheReplica(t *testing.T) {
 	p := alone(t, testConfig(t, t.TempDir()))
 	index := p.table.Index()
-	if _, _, err := p.Propose([][]byte{{99}}); !errors.Is(err, placement.ErrEntry) {
+	if _, err := p.Propose([][]byte{{99}}); !errors.Is(err, placement.ErrEntry) {
 		t.Fatalf("an entry of version 99: %v", err)
 	}
-	if _, _, err := p.Propose([][]byte{placement.AppendEntry(nil)}); err == nil {
+	if _, err := p.Propose([][]byte{placement.AppendEntry(nil)}); err == nil {
 		t.Error("an entry behind it was applied")
 	}
 	until(t, "the end", func() bool { return !p.Leading() }, p.Changed)
@@ -246,7 +246,7 @@ func TestEntryNotUnderstoodStopsTheReplica(t *testing.T) {
 func TestEntryAboveTheLimitIsRefusedBeforeRaftSeesIt(t *testing.T) {
 	p := alone(t, testConfig(t, ""))
 	last := p.raft.LastIndex()
-	if _, _, err := p.Propose([][]byte{make([]byte, 100<<20)}); !errors.Is(err, placement.ErrEntry) {
+	if _, err := p.Propose([][]byte{make([]byte, 100<<20)}); !errors.Is(err, placement.ErrEntry) {
 		t.Errorf("100 MiB: %v", err)
 	}
 	if p.raft.LastIndex() != last {
@@ -270,7 +270,7 @@ func TestFailedSyncEndsTheReplica(t *testing.T) {
 	mu.Lock()
 	fault = syscall.EIO
 	mu.Unlock()
-	if _, _, err := p.Propose([][]byte{placement.AppendEntry(nil, &placement.OpenSession{NodeID: "n2"})}); !errors.Is(err, ErrUnknown) {
+	if _, err := p.Propose([][]byte{placement.AppendEntry(nil, &placement.OpenSession{NodeID: "n2"})}); !errors.Is(err, ErrUnknown) {
 		t.Errorf("a proposal whose sync failed was answered with %v", err)
 	}
 	until(t, "the end", func() bool { return p.broken() != nil }, p.Changed)
@@ -402,7 +402,7 @@ func TestNothingAnsweredIsLostWithTheLeader(t *testing.T) {
 	for range 5 {
 		lead := c.leader()
 		for range 20 {
-			_, results, err := lead.Propose([][]byte{placement.AppendEntry(nil, &placement.Create{App: wire.AppID{1}, State: next, Instance: inst})})
+			results, err := lead.Propose([][]byte{placement.AppendEntry(nil, &placement.Create{App: wire.AppID{1}, State: next, Instance: inst})})
 			if err == nil && results[0].Outcome == placement.Done {
 				answered = append(answered, next)
 			}

@@ -163,8 +163,8 @@ func openDisk(path string, size int64) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := f.Stat()
-	if err == nil && st.Size() < size {
+	have, err := private(f)
+	if err == nil && have < size {
 		err = allocate(f, size)
 	}
 	if err != nil {
@@ -172,6 +172,20 @@ func openDisk(path string, size int64) (File, error) {
 		return nil, err
 	}
 	return diskFile{f}, nil
+}
+
+// private refuses a file that others may read, since the table holds secrets, and returns its size.
+func private(f *os.File) (int64, error) {
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return 0, err
+	case !st.Mode().IsRegular():
+		return 0, fmt.Errorf("%s is not a plain file", f.Name())
+	case st.Mode().Perm()&0o077 != 0:
+		return 0, fmt.Errorf("%s holds secrets and others may use it (mode %04o): chmod 600 %s", f.Name(), st.Mode().Perm(), f.Name())
+	}
+	return st.Size(), nil
 }
 
 // diskFile is a File on a disk.

@@ -42,7 +42,7 @@ type node struct {
 	bound     bound
 	cert      certificate // nil: no TLS
 	tls       *tls.Config // nil: no TLS
-	table     *cluster.Local
+	table     *cluster.Node
 	logins    *logins.Store
 	kid       string
 	public    ed25519.PublicKey

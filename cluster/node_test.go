@@ -19,15 +19,18 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var app = wire.AppIDOf("secret")
 
-// running is a Local that is being run until the test ends, or stop is called.
+// node is Node under a name that leaves its method Node to be called where it is embedded.
+type node = Node
+
+// running is a Node that is being run until the test ends, or stop is called.
 type running struct {
-	*Local
+	*node
 	t    testing.TB
 	stop func() error
 	log  *strings.Builder
 }
 
-func openIn(t testing.TB, dir string) (*Local, error) {
+func openIn(t testing.TB, dir string) (*Node, error) {
 	return Open(Config{DataDir: dir, NodeID: "n1", Region: "eu"})
 }
 
@@ -48,7 +51,7 @@ func start(t testing.TB, cfg Config) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
-	r := &running{Local: l, t: t, log: text}
+	r := &running{node: l, t: t, log: text}
 	r.stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
