@@ -1,0 +1,211 @@
+package link
+
+import (
+	"context"
+	"net"
+	"time"
+)
+
+const (
+	maxWrite    = 256 << 10 // bytes of the stream in one write
+	leastBuffer = 4 << 10   // what an idle stream keeps to write with
+)
+
+// write is the writer's goroutine: it sends what is queued, acknowledgements and signs of life on whatever connection the
+// stream has, until the stream ends.
+func (s *Stream) write(ctx context.Context) {
+	beat := time.NewTicker(s.links.cfg.Beat)
+	defer beat.Stop()
+	buf := make([]byte, 0, leastBuffer)
+	quiet := true // nothing was written since the last beat
+	for {
+		alive := false
+		select {
+		case <-s.wake:
+		case <-beat.C:
+			if alive, quiet = quiet, true; alive && cap(buf) > leastBuffer {
+				buf = make([]byte, 0, leastBuffer) // an idle stream holds little
+			}
+			s.orphaned()
+		case <-s.over:
+			return
+		case <-ctx.Done():
+			s.farewell()
+			return
+		}
+		for {
+			c, b := s.batch(buf[:0], alive)
+			alive = false
+			if len(b) == 0 {
+				break
+			}
+			quiet = false
+			buf = b
+			s.send(c, b)
+		}
+		if s.toClose() {
+			s.farewell()
+			return
+		}
+	}
+}
+
+// send writes records to a connection, which it gives up where that fails or takes too long.
+func (s *Stream) send(c *carrier, b []byte) {
+	_ = c.nc.SetWriteDeadline(time.Now().Add(s.links.cfg.Silence))
+	if _, err := c.nc.Write(b); err != nil {
+		s.drop(c, err)
+		return
+	}
+	s.links.bytesOut.Add(uint64(len(b)))
+}
+
+// batch takes what is to be written: an acknowledgement that is owed and as much of the ring as one write takes.
+func (s *Stream) batch(b []byte, alive bool) (*carrier, []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.conn
+	if c == nil || s.err != nil {
+		return nil, nil
+	}
+	if received := s.received.Load(); received != s.told.Load() {
+		s.told.Store(received)
+		b = appendAck(b, received)
+	}
+	if n := int(min(s.out.end-s.sent, maxWrite)); n > 0 {
+		b = appendHead(b, kindData, n)
+		at := len(b)
+		if cap(b)-at < n {
+			b = append(make([]byte, 0, min(max(2*cap(b), at+n), maxWrite+leastBuffer)), b...)
+		}
+		b = b[:at+n]
+		s.out.read(b[at:], s.sent)
+		s.sent += uint64(n)
+	}
+	if len(b) == 0 && alive {
+		b = appendHead(b, kindPing, 0)
+	}
+	return c, b
+}
+
+func (s *Stream) toClose() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closing
+}
+
+// farewell sends what is left and the end of the stream, if there is a connection.
+func (s *Stream) farewell() {
+	for {
+		c, b := s.batch(nil, false)
+		if len(b) == 0 {
+			break
+		}
+		s.send(c, b)
+	}
+	if c, _ := s.carrierNow(); c != nil {
+		s.send(c, appendHead(nil, kindEnd, 0))
+	}
+	s.fail(net.ErrClosed)
+}
+
+// orphaned ends a stream that the other end opened and has not connected for long: nobody will.
+func (s *Stream) orphaned() {
+	connected, since := s.Connected()
+	if !s.mine && !connected && s.links.now().Sub(since) > s.links.cfg.Orphan {
+		s.fail(ErrLost)
+	}
+}
+
+// dial is the goroutine of a stream that this end opened: it keeps it connected.
+func (s *Stream) dial(ctx context.Context) {
+	pause := s.links.cfg.Redial
+	for {
+		c, changed := s.carrierNow()
+		if c != nil {
+			select {
+			case <-c.dead:
+			case <-s.over:
+				return
+			case <-ctx.Done():
+				return
+			}
+			continue
+		}
+		err := s.connect(ctx)
+		switch {
+		case err == nil:
+			pause = s.links.cfg.Redial
+			continue
+		case isEnd(err):
+			s.fail(err)
+			return
+		}
+		s.links.dialFailed.Add(1)
+		timer := time.NewTimer(pause/2 + s.links.jitter(pause/2))
+		pause = min(2*pause, s.links.cfg.RedialMost)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-s.over:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil || s.Err() != nil {
+			return
+		}
+	}
+}
+
+func (s *Stream) carrierNow() (*carrier, <-chan struct{}) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.conn, s.changed
+}
+
+// connect dials and shakes hands.
+func (s *Stream) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.links.cfg.Handshake)
+	defer cancel()
+	if err := s.clear(ctx); err != nil { // the last connection may still be read from
+		return err
+	}
+	nc, err := s.links.deps.Dial(ctx, s.peer)
+	if err != nil {
+		return err
+	}
+	if err := s.greet(nc); err != nil {
+		nc.Close()
+		return err
+	}
+	return nil
+}
+
+// greet says which stream the connection is for, and attaches it when the other end agrees.
+func (s *Stream) greet(nc net.Conn) error {
+	if err := nc.SetDeadline(time.Now().Add(s.links.cfg.Handshake)); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	ever := s.ever
+	s.mu.Unlock()
+	h := hello{fresh: !ever, lane: uint8(s.lane), id: s.id, from: s.links.self, to: s.peer, received: s.received.Load()}
+	if _, err := nc.Write(h.bytes()); err != nil {
+		return err
+	}
+	r, status, theirs, err := readAnswer(nc)
+	switch {
+	case err != nil:
+		return err
+	case status == statusUnknown:
+		return ErrLost
+	case status == statusElsewhere:
+		return ErrElsewhere
+	case status != statusFine:
+		return errRecord
+	}
+	if err := nc.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	return s.attach(nc, r, theirs)
+}
