@@ -18,6 +18,6 @@
 //
 // # Goroutines
 //
-// New starts those of raft itself, which its library gives no other moment for; Run owns them from then on, together
-// with one that watches for the replica's end and one that tells of changes of leadership, and ends them all.
+// New starts those of raft itself, which its library gives no other moment for. Run owns them from then on, watches over
+// them and ends them all; it starts none of its own.
 package consensus
