@@ -105,7 +105,8 @@ type Instance struct {
 	Kind      string  `json:"kind"` // "native" or "legacy"
 	Region    string  `json:"region"`
 	Capacity  uint32  `json:"capacity"`         // 0: not said
-	Node      uint64  `json:"nodeSession"`      // that holds its tunnel
+	NodeID    string  `json:"nodeId"`           // of the node that holds its tunnel; "" when that node's session is over
+	Node      uint64  `json:"nodeSession"`      // of that node
 	Gen       uint32  `json:"gen"`              // attachments so far
 	Load      uint32  `json:"loadPermille"`     // of its capacity, as it last reported; 0: nothing fresh
 	Connected bool    `json:"connected"`        // its tunnel is up on this node
@@ -124,6 +125,8 @@ type State struct {
 	Status   string `json:"status"` // "firm", "pending", "tentative" or "free"
 	Instance uint64 `json:"instance"`
 	StoreID  string `json:"storeId,omitempty"`
+	NodeID   string `json:"nodeId,omitempty"` // of the node that holds its instance's tunnel
+	Region   string `json:"region,omitempty"` // of its instance
 	Epoch    uint64 `json:"epoch"`
 	Tainted  string `json:"taintedStoreId,omitempty"` // the store it last moved from
 	Sessions int    `json:"sessions"`                 // on this node

@@ -186,7 +186,7 @@ func TestConnectTalksToABackend(t *testing.T) {
 	if err := json.Unmarshal([]byte(a.verb(t, "", "where", "ABC", "--json")), &where); err != nil {
 		t.Fatal(err)
 	}
-	if len(where.Where) != 1 || where.Where[0].Status != "firm" || where.Where[0].Owner == nil || where.Where[0].Owner.StoreID != "store-1" || !where.Where[0].Owner.Connected {
+	if len(where.Where) != 1 || where.Where[0].Status != "firm" || where.Where[0].Owner == nil || where.Where[0].Owner.StoreID != "store-1" || where.Where[0].Owner.NodeID != "dev" || where.Where[0].NodeID != "dev" || !where.Where[0].Owner.Connected {
 		t.Errorf("where: %+v", where)
 	}
 	var st admin.Status

@@ -99,9 +99,9 @@ func (c *instancesCommand) Run(ctx context.Context, w *world) error {
 		return err
 	}
 	return c.print(w, admin.InstanceList{Instances: list}, func(t io.Writer) {
-		row(t, "INSTANCE", "APP", "STORE", "KIND", "REGION", "TUNNEL", "STATES", "SESSIONS", "LOAD", "RTT", "CAPACITY")
+		row(t, "INSTANCE", "APP", "STORE", "KIND", "NODE", "REGION", "TUNNEL", "STATES", "SESSIONS", "LOAD", "RTT", "CAPACITY")
 		for _, in := range list {
-			row(t, in.ID, short(in.App), in.StoreID, in.Kind, or(in.Region, "-"), tunnelWord(in), in.States, in.Sessions, loadWord(in.Load), rttWord(in.RTTMillis), capacityWord(in.Capacity))
+			row(t, in.ID, short(in.App), in.StoreID, in.Kind, or(in.NodeID, "-"), or(in.Region, "-"), tunnelWord(in), in.States, in.Sessions, loadWord(in.Load), rttWord(in.RTTMillis), capacityWord(in.Capacity))
 		}
 	})
 }
@@ -163,9 +163,9 @@ func (c *statesCommand) Run(ctx context.Context, w *world) error {
 		return err
 	}
 	return c.print(w, list, func(t io.Writer) {
-		row(t, "STATE", "APP", "STATUS", "STORE", "INSTANCE", "SESSIONS", "EPOCH")
+		row(t, "STATE", "APP", "STATUS", "STORE", "INSTANCE", "NODE", "REGION", "SESSIONS", "EPOCH")
 		for _, s := range list.States {
-			row(t, s.State, short(s.App), s.Status, or(s.StoreID, "-"), s.Instance, s.Sessions, s.Epoch)
+			row(t, s.State, short(s.App), s.Status, or(s.StoreID, "-"), s.Instance, or(s.NodeID, "-"), or(s.Region, "-"), s.Sessions, s.Epoch)
 		}
 		if list.Next != "" {
 			row(t, "more: --after "+list.Next)
@@ -198,13 +198,13 @@ func (c *whereCommand) Run(ctx context.Context, w *world) error {
 		return fmt.Errorf("no app of this node has the state %s: it is placed when its first client connects (`trunkline states` lists what is there)", c.State)
 	}
 	return c.print(w, admin.WhereList{Where: list}, func(t io.Writer) {
-		row(t, "STATE", "APP", "STATUS", "STORE", "INSTANCE", "TUNNEL", "REGION", "SESSIONS", "EPOCH")
+		row(t, "STATE", "APP", "STATUS", "STORE", "INSTANCE", "TUNNEL", "NODE", "REGION", "SESSIONS", "EPOCH")
 		for _, s := range list {
-			tunnel, region := "gone", "-"
+			tunnel := "gone"
 			if s.Owner != nil {
-				tunnel, region = tunnelWord(*s.Owner), or(s.Owner.Region, "-")
+				tunnel = tunnelWord(*s.Owner)
 			}
-			row(t, s.State.State, short(s.App), s.Status, or(s.StoreID, "-"), s.Instance, tunnel, region, s.Sessions, s.Epoch)
+			row(t, s.State.State, short(s.App), s.Status, or(s.StoreID, "-"), s.Instance, tunnel, or(s.NodeID, "-"), or(s.Region, "-"), s.Sessions, s.Epoch)
 		}
 	})
 }

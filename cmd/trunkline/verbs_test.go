@@ -59,7 +59,7 @@ func (stillNode) Checks() []admin.Check {
 }
 
 var storeOne = admin.Instance{
-	ID: 12, App: gameApp, StoreID: "store-1", Kind: "native", Region: "eu", Capacity: 500, Load: 415, Node: 4, Gen: 2, Connected: true,
+	ID: 12, App: gameApp, StoreID: "store-1", Kind: "native", Region: "eu", Capacity: 500, Load: 415, NodeID: "n1", Node: 4, Gen: 2, Connected: true,
 	Remote: "127.0.0.1:5000", RTTMillis: 0.4, States: 2, Sessions: 3,
 }
 
@@ -127,7 +127,7 @@ func stillAdmin(t *testing.T) string {
 		t.Fatal(err)
 	}
 	n := stillNode{states: []admin.State{
-		{App: gameApp, State: "1z", Status: "firm", Instance: 12, StoreID: "store-1", Epoch: 77, Sessions: 3},
+		{App: gameApp, State: "1z", Status: "firm", Instance: 12, StoreID: "store-1", NodeID: "n1", Region: "eu", Epoch: 77, Sessions: 3},
 		{App: shopApp, State: "1z", Status: "free", Instance: 9, Epoch: 78, Tainted: "old"},
 	}}
 	s, err := admin.New(admin.Config{Listeners: []net.Listener{ln}, Log: slog.New(slog.DiscardHandler)}, admin.Deps{Node: n, Instances: n, States: n, Apps: n, Tokens: n})

@@ -185,9 +185,10 @@ func (v operatorsView) instance(in placement.Instance) admin.Instance {
 	if in.Native {
 		kind = "native"
 	}
+	holder, _ := v.table.Table().Session(in.Node)
 	return admin.Instance{
 		ID: uint64(in.ID), App: in.App.String(), StoreID: in.StoreID, Kind: kind, Region: in.Region, Capacity: in.Capacity,
-		Node: uint64(in.Node), Gen: uint32(in.Gen), Draining: in.Draining, States: in.Rows,
+		NodeID: holder.Node, Node: uint64(in.Node), Gen: uint32(in.Gen), Draining: in.Draining, States: in.Rows,
 		Load: load, Connected: at.Connected, Remote: at.Remote, RTTMillis: float64(at.RTT.Microseconds()) / 1000, Queued: at.Queued, Sessions: at.Sessions,
 	}
 }
@@ -247,6 +248,10 @@ func (v operatorsView) state(app wire.AppID, id wire.StateID, row placement.Row)
 	}
 	if in, ok := v.table.Table().Instance(row.Instance); ok {
 		out.StoreID = in.StoreID
+		if !in.Gone {
+			holder, _ := v.table.Table().Session(in.Node)
+			out.NodeID, out.Region = holder.Node, in.Region
+		}
 	}
 	return out
 }
