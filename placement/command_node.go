@@ -12,6 +12,8 @@ type Form struct {
 	Generation  uint32   // upper 24 bits of every epoch; not 0
 	Incarnation [16]byte // random: tells this cluster from every other
 	MACKey      [32]byte // random: signs anonymous ids, keys hashes; secret
+	Name        string   // of the cluster, for people and for gossip's label; at most MaxName bytes
+	Profile     uint8    // OneRegion or MultiRegion
 }
 
 // Kind returns KindForm.
@@ -20,25 +22,26 @@ func (*Form) Kind() Kind { return KindForm }
 func (f *Form) append(dst []byte) []byte {
 	dst = appendU32(dst, f.Generation)
 	dst = append(dst, f.Incarnation[:]...)
-	return append(dst, f.MACKey[:]...)
+	return append(appendText(append(dst, f.MACKey[:]...), f.Name), f.Profile)
 }
 
 func (f *Form) decode(r *reader) {
 	f.Generation, f.Incarnation, f.MACKey = r.u32(), r.id128(), r.hash()
+	f.Name, f.Profile = r.text(MaxName), r.upTo(MultiRegion)
 }
 
 func (f *Form) apply(c *content, _ uint64) Result {
-	if c.generation != 0 || f.Generation == 0 || f.Generation >= 1<<24 {
+	if c.cluster.Generation != 0 || f.Generation == 0 || f.Generation >= 1<<24 {
 		return Result{Outcome: Refused}
 	}
-	c.form(f.Generation, f.Incarnation, f.MACKey)
+	c.form(ClusterInfo{f.Name, f.Profile, f.Generation, f.Incarnation}, f.MACKey)
 	c.note(Change{Kind: NodesChanged})
 	return Result{Outcome: Done}
 }
 
-// form sets what never changes again, and keys the hash of rows.
-func (c *content) form(generation uint32, incarnation [16]byte, macKey [32]byte) {
-	c.generation, c.incarnation, c.macKey = generation, incarnation, macKey
+// form sets what only Recover changes again, and keys the hash of rows.
+func (c *content) form(cluster ClusterInfo, macKey [32]byte) {
+	c.cluster, c.macKey = cluster, macKey
 	c.seed = seed{
 		a: binary.LittleEndian.Uint64(macKey[:8]) ^ binary.LittleEndian.Uint64(macKey[16:24]),
 		b: binary.LittleEndian.Uint64(macKey[8:16]) ^ binary.LittleEndian.Uint64(macKey[24:]),
@@ -46,45 +49,59 @@ func (c *content) form(generation uint32, incarnation [16]byte, macKey [32]byte)
 }
 
 // OpenSession begins a life of a node. It never ends an older one of the same node: that has its own end. One index
-// opens one session.
+// opens one session. The node is bound to the first key that it, or BindNode, comes with: with another one, and with
+// none, it is Denied from then on, as it is while it is revoked.
 type OpenSession struct {
 	NodeID string
 	Region string
+	// NodeAddr and GossipAddr are where other nodes reach it: host:port, at most MaxAddr bytes.
+	NodeAddr, GossipAddr string
+	Key                  [32]byte // SHA-256 of the node's public key; zero when it has none
+	Proto                uint16   // the highest protocol version it speaks
 }
 
 // Kind returns KindOpenSession.
 func (*OpenSession) Kind() Kind { return KindOpenSession }
 
 func (o *OpenSession) append(dst []byte) []byte {
-	return appendText(appendText(dst, o.NodeID), o.Region)
+	dst = appendText(appendText(dst, o.NodeID), o.Region)
+	dst = appendText(appendText(dst, o.NodeAddr), o.GossipAddr)
+	return appendU16(append(dst, o.Key[:]...), int(o.Proto))
 }
 
-func (o *OpenSession) decode(r *reader) { o.NodeID, o.Region = r.text(MaxNodeID), r.text(MaxRegion) }
+func (o *OpenSession) decode(r *reader) {
+	o.NodeID, o.Region = r.text(MaxNodeID), r.text(MaxRegion)
+	o.NodeAddr, o.GossipAddr = r.text(MaxAddr), r.text(MaxAddr)
+	o.Key, o.Proto = r.hash(), r.u16()
+}
 
 func (o *OpenSession) apply(c *content, index uint64) Result {
-	if o.NodeID == "" {
+	switch {
+	case o.NodeID == "":
 		return Result{Outcome: Refused}
-	}
-	id := wire.NodeSession(index)
-	if c.sessionAt == index {
+	case c.sessionAt == index:
 		return Result{Outcome: Again}
-	}
-	rec, known := c.nodes[o.NodeID]
-	if len(c.sessions) >= maxSessions || !known && len(c.nodes) >= maxNodes {
+	case len(c.sessions) >= maxSessions:
 		return Result{Outcome: Full}
 	}
-	if !known {
-		rec.number = uint32(len(c.nodes)) + 1
+	rec, outcome := c.admit(o.NodeID, o.Key)
+	if outcome != Done {
+		return Result{Outcome: outcome}
 	}
 	rec.boot++
-	c.sessionAt = index
 	c.nodes[o.NodeID] = rec
-	c.sessions = append(c.sessions, Session{ID: id, Node: o.NodeID, Number: rec.number, Boot: rec.boot, Region: o.Region})
+	id := wire.NodeSession(index)
+	c.sessionAt = index
+	c.sessions = append(c.sessions, Session{
+		ID: id, Node: o.NodeID, Number: rec.number, Boot: rec.boot, Region: o.Region,
+		NodeAddr: o.NodeAddr, GossipAddr: o.GossipAddr, Key: o.Key, Proto: o.Proto,
+	})
 	c.note(Change{Kind: NodesChanged})
 	return Result{Outcome: Done, Node: id}
 }
 
-// EndSession ends a life of a node: instances still attached to it are gone, and its keys are retired.
+// EndSession ends a life of a node: instances still attached to it are gone, its keys are retired, and its requests are
+// forgotten.
 type EndSession struct {
 	Session wire.NodeSession
 	At      int64 // wall time in Unix seconds, an input
@@ -98,26 +115,40 @@ func (e *EndSession) append(dst []byte) []byte { return appendU64(appendU64(dst,
 func (e *EndSession) decode(r *reader) { e.Session, e.At = r.node(), int64(r.u64()) }
 
 func (e *EndSession) apply(c *content, _ uint64) Result {
-	i := c.sessionIndex(e.Session)
-	if i < 0 {
+	if c.sessionIndex(e.Session) < 0 {
 		return Result{Outcome: Stale}
 	}
-	c.sessions = slices.Delete(c.sessions, i, i+1)
-	for _, id := range c.attachedTo(e.Session) {
+	c.endSessions(e.At, func(s *Session) bool { return s.ID == e.Session })
+	return Result{Outcome: Done}
+}
+
+// endSessions ends the sessions that are to end, as EndSession does.
+func (c *content) endSessions(at int64, over func(*Session) bool) {
+	ended := map[wire.NodeSession]bool{}
+	c.sessions = slices.DeleteFunc(c.sessions, func(s Session) bool {
+		if !over(&s) {
+			return false
+		}
+		ended[s.ID] = true
+		return true
+	})
+	for _, id := range c.attachedTo(ended) {
 		c.leave(c.byID[id])
 	}
 	retired := false
 	for kid, k := range c.keys {
-		if k.Session == e.Session {
-			k.Retired, retired = max(e.At, 1), true
+		if ended[k.Session] {
+			k.Retired, retired = max(at, 1), true
 			c.keys[kid] = k
 		}
+	}
+	for id := range ended {
+		delete(c.requests, id)
 	}
 	c.note(Change{Kind: NodesChanged})
 	if retired {
 		c.note(Change{Kind: KeysChanged})
 	}
-	return Result{Outcome: Done}
 }
 
 // PutKey publishes the public half of a key that a node signs tokens with. A kid is bound to its first key.

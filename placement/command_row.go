@@ -51,7 +51,7 @@ func (n *Create) apply(c *content, index uint64) Result {
 	case TentativeRow:
 		flags = flagTentative
 	}
-	epoch := wire.MakeEpoch(c.generation, index)
+	epoch := wire.MakeEpoch(c.cluster.Generation, index)
 	c.addRow(e, stored{state: n.State, epoch: epoch, app: e.slot, instance: slot, flags: flags})
 	return Result{Outcome: Done, Epoch: epoch}
 }
@@ -82,7 +82,7 @@ func (m *Move) apply(c *content, index uint64) Result {
 	switch {
 	case !known || row.epoch != m.Expect || !c.instances.get(row.instance).Gone:
 		return Result{Outcome: Stale}
-	case row.epoch == wire.MakeEpoch(c.generation, index):
+	case row.epoch == wire.MakeEpoch(c.cluster.Generation, index):
 		return Result{Outcome: Again}
 	}
 	slot, ok := c.liveSlot(m.To)
@@ -98,7 +98,7 @@ func (c *content) moveRow(app wire.AppID, row stored, slot uint32, index uint64)
 	if left := c.instances.get(from).StoreID; left != c.instances.get(slot).StoreID {
 		row.taint = c.taint(left)
 	}
-	row.instance, row.epoch = slot, wire.MakeEpoch(c.generation, index)
+	row.instance, row.epoch = slot, wire.MakeEpoch(c.cluster.Generation, index)
 	c.rowsOf[slot]++
 	c.putRow(row)
 	if row.taint != was {
@@ -186,7 +186,7 @@ func (c *content) removeRow(app wire.AppID, row stored, known bool, expect wire.
 		return Result{Outcome: Done}
 	case row.epoch != expect:
 		return Result{Outcome: Stale}
-	case row.epoch == wire.MakeEpoch(c.generation, index):
+	case row.epoch == wire.MakeEpoch(c.cluster.Generation, index):
 		return Result{Outcome: Again}
 	}
 	c.dropRow(row)
@@ -255,17 +255,17 @@ func (k *Claim) apply(c *content, index uint64) Result {
 		return Result{Outcome: NoInstance}
 	case known && (row.epoch != k.Held || !c.instances.get(row.instance).Gone):
 		return Result{Outcome: Stale}
-	case known && row.epoch == wire.MakeEpoch(c.generation, index):
+	case known && row.epoch == wire.MakeEpoch(c.cluster.Generation, index):
 		return Result{Outcome: Again}
 	case known:
 		row.flags = 0
 		return Result{Outcome: Done, Epoch: c.moveRow(k.App, row, slot, index)}
-	case k.Held.Generation() == 0 || k.Held.Generation() >= c.generation:
+	case k.Held.Generation() == 0 || k.Held.Generation() >= c.cluster.Generation:
 		return Result{Outcome: Stale}
 	case e.states >= e.stateCap():
 		return Result{Outcome: Full}
 	}
-	epoch := wire.MakeEpoch(c.generation, index)
+	epoch := wire.MakeEpoch(c.cluster.Generation, index)
 	c.addRow(e, stored{state: k.State, epoch: epoch, app: e.slot, instance: slot})
 	return Result{Outcome: Done, Epoch: epoch}
 }

@@ -76,7 +76,11 @@ func TestSessions(t *testing.T) {
 	first := rs[0].Node
 	second := w.must(&OpenSession{NodeID: "n1", Region: "us"}).Node
 	other := w.must(&OpenSession{NodeID: "n2"}).Node
-	want := []Session{{first, "n1", 1, 1, "eu"}, {second, "n1", 1, 2, "us"}, {other, "n2", 2, 1, ""}}
+	want := []Session{
+		{ID: first, Node: "n1", Number: 1, Boot: 1, Region: "eu"},
+		{ID: second, Node: "n1", Number: 1, Boot: 2, Region: "us"},
+		{ID: other, Node: "n2", Number: 2, Boot: 1},
+	}
 	if got := w.table.Sessions(); fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Fatalf("sessions %v, want %v", got, want)
 	}

@@ -34,7 +34,11 @@ func nameOf(i *Instance) instanceName {
 	return instanceName{app: i.App, storeID: i.StoreID, native: i.Native, incarnation: i.Incarnation}
 }
 
-type nodeRecord struct{ number, boot uint32 }
+type nodeRecord struct {
+	number, boot uint32
+	key          [32]byte // zero: not bound yet
+	revoked      bool
+}
 
 type taintRef struct {
 	slot uint32
@@ -44,10 +48,9 @@ type taintRef struct {
 // content is everything a table says. Readers without a lock go through dir, shards, instances and taints; all else is
 // guarded by the Table's lock. A restored table is another content.
 type content struct {
-	generation  uint32 // 0: not formed
-	incarnation [16]byte
-	macKey      [32]byte
-	seed        seed
+	cluster ClusterInfo // generation 0: not formed
+	macKey  [32]byte
+	seed    seed
 
 	shards    [shardCount]shard
 	dir       directory
@@ -63,20 +66,24 @@ type content struct {
 	sessions []Session // oldest first
 	nodes    map[string]nodeRecord
 	keys     map[string]Key
-	idle     int // tenants with idleSince != 0
+	requests map[wire.NodeSession]*requests // of open sessions that made any
+	idle     int                            // tenants with idleSince != 0
 	rows     int
 
 	sessionAt, registerAt uint64 // the last index that opened a session, that registered a new instance
 	noted                 []Change
+	group                 group  // of the entry being applied
+	answers               []byte // room for its results
 }
 
 func newContent() *content {
 	return &content{
-		byID:    map[wire.InstanceID]uint32{},
-		byName:  map[instanceName]uint32{},
-		taintOf: map[string]*taintRef{},
-		nodes:   map[string]nodeRecord{},
-		keys:    map[string]Key{},
+		byID:     map[wire.InstanceID]uint32{},
+		byName:   map[instanceName]uint32{},
+		taintOf:  map[string]*taintRef{},
+		nodes:    map[string]nodeRecord{},
+		keys:     map[string]Key{},
+		requests: map[wire.NodeSession]*requests{},
 	}
 }
 
@@ -239,11 +246,11 @@ func (c *content) liveSlot(id wire.InstanceID) (uint32, bool) {
 	return slot, true
 }
 
-// attachedTo returns the live instances of a node session, oldest first.
-func (c *content) attachedTo(id wire.NodeSession) []wire.InstanceID {
+// attachedTo returns the live instances of the node sessions named, oldest first.
+func (c *content) attachedTo(sessions map[wire.NodeSession]bool) []wire.InstanceID {
 	var ids []wire.InstanceID
 	for _, slot := range c.byName {
-		if inst := c.instances.get(slot); inst.Node == id {
+		if inst := c.instances.get(slot); sessions[inst.Node] {
 			ids = append(ids, inst.ID)
 		}
 	}

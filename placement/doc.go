@@ -42,6 +42,6 @@
 // state whose instance lives: nothing is assigned away before Gone (or EndSession) of the owner is in the log. Rows
 // above an app's cap.
 //
-// The package starts no goroutine. One goroutine calls Apply, Snapshot and Restore; any number may read. Beyond what
+// The package starts no goroutine. One goroutine calls Apply and Restore; any number may read. Beyond what
 // Lookup, App and the other methods answer, nobody may rely on how rows are kept or that there is an entry per create.
 package placement

@@ -12,7 +12,8 @@ import (
 //
 //	u8 kind | u24 length | body
 //
-// with integers in big endian and texts behind a u16 length. A body that is longer or shorter than its kind says, a
+// with integers in big endian and texts behind a u16 length. An entry without a command changes nothing but the index. A
+// body that is longer or shorter than its kind says, a
 // text beyond its limit, a flag nobody knows: the entry is refused whole.
 const entryVersion = 1
 
@@ -30,6 +31,11 @@ const (
 	KindEndSession  Kind = 3
 	KindPutKey      Kind = 4
 	KindRemoveKey   Kind = 5
+	KindBindNode    Kind = 6
+	KindRevoke      Kind = 7
+	KindUnbind      Kind = 8
+	KindRecover     Kind = 9
+	KindRequest     Kind = 10
 	KindRegister    Kind = 16
 	KindGone        Kind = 17
 	KindDrain       Kind = 18
@@ -56,16 +62,6 @@ type Command interface {
 // newCommand returns an empty command of a kind, nil for one that is not known.
 func newCommand(k Kind) Command {
 	switch k {
-	case KindForm:
-		return new(Form)
-	case KindOpenSession:
-		return new(OpenSession)
-	case KindEndSession:
-		return new(EndSession)
-	case KindPutKey:
-		return new(PutKey)
-	case KindRemoveKey:
-		return new(RemoveKey)
 	case KindRegister:
 		return new(Register)
 	case KindGone:
@@ -91,6 +87,33 @@ func newCommand(k Kind) Command {
 	case KindDeleteApp:
 		return new(DeleteApp)
 	}
+	return newNodeCommand(k)
+}
+
+// newNodeCommand is newCommand for what is about nodes.
+func newNodeCommand(k Kind) Command {
+	switch k {
+	case KindForm:
+		return new(Form)
+	case KindOpenSession:
+		return new(OpenSession)
+	case KindEndSession:
+		return new(EndSession)
+	case KindPutKey:
+		return new(PutKey)
+	case KindRemoveKey:
+		return new(RemoveKey)
+	case KindBindNode:
+		return new(BindNode)
+	case KindRevoke:
+		return new(Revoke)
+	case KindUnbind:
+		return new(Unbind)
+	case KindRecover:
+		return new(Recover)
+	case KindRequest:
+		return new(Request)
+	}
 	return nil
 }
 
@@ -107,6 +130,7 @@ const (
 	Full               // a limit is reached
 	Again              // this index has made such a change already: propose it once more
 	Refused            // never possible with this table: not formed, a field that contradicts another
+	Denied             // the node is revoked, or bound to another key
 )
 
 // Result is what a command did. Fields beside Outcome are set where they say so.
@@ -116,7 +140,9 @@ type Result struct {
 	Instance wire.InstanceID  // Register: the instance, or the one that holds the name
 	Gen      wire.Gen         // Register: likewise
 	Node     wire.NodeSession // OpenSession: the session; Register held: where it is attached
-	Known    bool             // Register: the instance was known, this is a new attachment of it
+	// Known says of a Register that the instance was known and this is a new attachment of it, and of a Request that it
+	// was applied before and that the results after it are those of then.
+	Known bool
 }
 
 // AppendEntry appends an entry of commands to dst. What a command carries beyond the limits of this package is

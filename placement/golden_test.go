@@ -20,11 +20,18 @@ var update = flag.Bool("update", false, "write testdata/*.golden anew")
 func samples() []Command {
 	app := wire.AppID(bytes.Repeat([]byte{0xaa}, 32))
 	return []Command{
-		&Form{Generation: 0x010203, Incarnation: [16]byte{1}, MACKey: [32]byte{2}},
-		&OpenSession{NodeID: "n1", Region: "eu"},
+		&Form{Generation: 0x010203, Incarnation: [16]byte{1}, MACKey: [32]byte{2}, Name: "games", Profile: MultiRegion},
+		&OpenSession{
+			NodeID: "n1", Region: "eu", NodeAddr: "10.0.0.1:7947", GossipAddr: "10.0.0.1:7946", Key: [32]byte{18}, Proto: 19,
+		},
 		&EndSession{Session: 3, At: 1_700_000_000},
 		&PutKey{ID: "n1.1", Public: [32]byte{4}, Session: 3},
 		&RemoveKey{ID: "n1.1"},
+		&BindNode{NodeID: "n1", Key: [32]byte{18}},
+		&Revoke{NodeID: "n1", At: 1_700_000_000},
+		&Unbind{NodeID: "n1", At: 1_700_000_000},
+		&Recover{Generation: 0x010204, Incarnation: [16]byte{20}, At: 1_700_000_000},
+		&Request{Session: 3, Counter: 21},
 		&Register{
 			App: app, StoreID: "store", Native: true, Incarnation: [16]byte{5}, Region: "eu", Capacity: 100,
 			Login: []byte(`{"anonymous":{}}`), Node: 3, Replace: 6, ReplaceGen: 7,

@@ -20,6 +20,7 @@ var (
 	ErrNoApp         = errors.New("no such app")
 	ErrAppExists     = errors.New("the app exists already")
 	ErrFull          = errors.New("a limit of the table is reached")
+	ErrDenied        = errors.New("the node is revoked, or bound to another key")
 	ErrStopped       = errors.New("the table is not being written any more")
 )
 

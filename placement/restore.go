@@ -111,7 +111,7 @@ func (s *restorer) next() (byte, []byte, error) {
 
 // take takes one section. They come in the order of their tags, lists in as many sections as they need.
 func (s *restorer) take(tag byte, in *reader) error {
-	list := tag >= sectionApps && tag <= sectionRows
+	list := tag >= sectionApps && tag <= sectionRequests
 	if tag < s.last || tag == s.last && !list || tag > sectionEnd || s.last == 0 && tag != sectionHead {
 		return damaged("section %d after section %d", tag, s.last)
 	}
@@ -130,6 +130,8 @@ func (s *restorer) take(tag byte, in *reader) error {
 		return s.each(in, s.takeTaint)
 	case sectionRows:
 		return s.each(in, s.takeRow)
+	case sectionRequests:
+		return s.each(in, s.takeRequests)
 	default:
 		return s.takeEnd(in)
 	}
@@ -147,24 +149,28 @@ func (s *restorer) each(in *reader, take func(*reader) error) error {
 func (s *restorer) takeHead(in *reader) error {
 	index, generation := in.u64(), in.u32()
 	incarnation, macKey := in.id128(), in.hash()
+	name, profile := in.text(MaxName), in.upTo(MultiRegion)
 	if in.bad || index > maxIndex || generation >= 1<<24 {
 		return damaged("index %d, generation %d", index, generation)
 	}
 	s.c.index = index
-	s.c.form(generation, incarnation, macKey)
+	s.c.form(ClusterInfo{name, profile, generation, incarnation}, macKey)
 	return nil
 }
 
 func (s *restorer) takeNodes(in *reader) error {
 	for range in.u32() {
-		id, rec := in.text(MaxNodeID), nodeRecord{in.u32(), in.u32()}
+		id, rec := in.text(MaxNodeID), nodeRecord{in.u32(), in.u32(), in.hash(), in.bool()}
 		if _, twice := s.c.nodes[id]; twice || in.bad || len(s.c.nodes) >= maxNodes {
 			return damaged("node %q", id)
 		}
 		s.c.nodes[id] = rec
 	}
 	for range in.u32() {
-		o := Session{ID: in.node(), Node: in.text(MaxNodeID), Number: in.u32(), Boot: in.u32(), Region: in.text(MaxRegion)}
+		o := Session{
+			ID: in.node(), Node: in.text(MaxNodeID), Number: in.u32(), Boot: in.u32(), Region: in.text(MaxRegion),
+			NodeAddr: in.text(MaxAddr), GossipAddr: in.text(MaxAddr), Key: in.hash(), Proto: in.u16(),
+		}
 		n := len(s.c.sessions)
 		if in.bad || n >= maxSessions || uint64(o.ID) > s.c.index || n > 0 && s.c.sessions[n-1].ID >= o.ID {
 			return damaged("node session %d", o.ID)
@@ -252,7 +258,7 @@ func (s *restorer) takeRow(in *reader) error {
 		return damaged("state %s is there twice", r.state)
 	}
 	inst := s.c.instances.get(r.instance)
-	if inst.App != e.id || r.epoch == 0 || r.epoch.Index() > s.c.index || r.epoch.Generation() > s.c.generation {
+	if inst.App != e.id || r.epoch == 0 || r.epoch.Index() > s.c.index || r.epoch.Generation() > s.c.cluster.Generation {
 		return damaged("row of state %s contradicts its app, instance or epoch", r.state)
 	}
 	if taint > 0 {

@@ -34,6 +34,7 @@ const (
 	sectionInstances
 	sectionTaints
 	sectionRows
+	sectionRequests
 	sectionEnd
 )
 
@@ -52,6 +53,7 @@ type Snapshot struct {
 	taints    []*string      // by slot
 	blocks    [shardCount]*block
 	rows      int
+	requests  []frozenRequests // oldest session first
 }
 
 type frozenTenant struct {
@@ -60,7 +62,7 @@ type frozenTenant struct {
 	ok bool
 }
 
-// Snapshot freezes the table for writing it down. It takes time in the order of the number of shards, apps and
+// Snapshot freezes the table for writing it down, for any goroutine. It takes time in the order of the number of shards, apps and
 // instances, not of rows: a part of the rows is copied when it is next changed.
 func (t *Table) Snapshot() *Snapshot {
 	t.mu.Lock()
@@ -85,6 +87,7 @@ func (t *Table) Snapshot() *Snapshot {
 		}
 		s.tenants = append(s.tenants, f)
 	}
+	s.requests = c.freezeRequests()
 	for i := range c.shards {
 		s.blocks[i] = c.shards[i].block.Load()
 		c.shards[i].shared = true
@@ -93,9 +96,9 @@ func (t *Table) Snapshot() *Snapshot {
 }
 
 func (c *content) appendHead(dst []byte) []byte {
-	dst = appendU32(appendU64(dst, c.index), c.generation)
-	dst = append(dst, c.incarnation[:]...)
-	return append(dst, c.macKey[:]...)
+	dst = appendU32(appendU64(dst, c.index), c.cluster.Generation)
+	dst = append(append(dst, c.cluster.Incarnation[:]...), c.macKey[:]...)
+	return append(appendText(dst, c.cluster.Name), c.cluster.Profile)
 }
 
 // WriteTo writes the snapshot down. It may be called again, with the same bytes as a result.
@@ -109,6 +112,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	instances := s.writeInstances(o, apps)
 	taints := s.writeTaints(o)
 	s.writeRows(o, apps, instances, taints)
+	s.writeRequests(o)
 	end := o.sum.Sum(binary.BigEndian.AppendUint64(nil, uint64(s.rows)))
 	o.section(sectionEnd, end)
 	if o.err != nil {
@@ -116,6 +120,10 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	}
 	return o.n, nil
 }
+
+// Hash returns the SHA-256 of the bytes that a snapshot has now: equal for equal tables, so for replicas of one log that
+// have applied the same of it. It reads every row, beside whoever changes them, for any goroutine.
+func (t *Table) Hash() [32]byte { return t.Snapshot().Sum() }
 
 // Sum returns the SHA-256 of the snapshot's bytes: equal for equal tables.
 func (s *Snapshot) Sum() [32]byte {
@@ -132,12 +140,16 @@ func (s *Snapshot) appendNodes(dst []byte) []byte {
 	slices.Sort(ids)
 	dst = appendU32(dst, uint32(len(ids)))
 	for _, id := range ids {
-		dst = appendU32(appendU32(appendText(dst, id), s.nodes[id].number), s.nodes[id].boot)
+		n := s.nodes[id]
+		dst = appendU32(appendU32(appendText(dst, id), n.number), n.boot)
+		dst = appendBool(append(dst, n.key[:]...), n.revoked)
 	}
 	dst = appendU32(dst, uint32(len(s.sessions)))
 	for _, o := range s.sessions {
 		dst = appendText(appendU64(dst, o.ID), o.Node)
 		dst = appendText(appendU32(appendU32(dst, o.Number), o.Boot), o.Region)
+		dst = append(appendText(appendText(dst, o.NodeAddr), o.GossipAddr), o.Key[:]...)
+		dst = appendU16(dst, int(o.Proto))
 	}
 	return dst
 }

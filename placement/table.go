@@ -16,8 +16,8 @@ var ErrIndex = errors.New("index does not follow")
 // maxIndex is the highest index an epoch can carry.
 const maxIndex = 1<<40 - 1
 
-// Table is the table. Apply, Snapshot and Restore are for the one goroutine that writes; everything else is safe for
-// any number of readers beside it.
+// Table is the table. Apply and Restore are for the one goroutine that writes; everything else is safe for any number of
+// readers beside it.
 type Table struct {
 	content atomic.Pointer[content] // replaced by Restore alone
 	index   atomic.Uint64
@@ -49,12 +49,9 @@ func (t *Table) Apply(index uint64, entry []byte, dst []Result) ([]Result, error
 	t.mu.Lock()
 	c.index = index
 	for _, cmd := range commands {
-		r := Result{Outcome: Refused}
-		if c.generation != 0 || cmd.Kind() == KindForm {
-			r = cmd.apply(c, index)
-		}
-		dst = append(dst, r)
+		dst = append(dst, c.step(cmd, index))
 	}
+	c.endGroup()
 	t.history.add(c.noted)
 	c.noted = c.noted[:0]
 	woken := t.advance(index)

@@ -48,7 +48,34 @@ type Session struct {
 	Number uint32 // small number of the node, from 1, kept over restarts
 	Boot   uint32 // lives of this node so far, from 1
 	Region string
+	// NodeAddr and GossipAddr are where other nodes reach it: host:port, at most MaxAddr bytes, "" when nobody does.
+	NodeAddr, GossipAddr string
+	Key                  [32]byte // SHA-256 of its public key; zero when it has none
+	Proto                uint16   // the highest protocol version it speaks
 }
+
+// NodeInfo is what the table knows of a node, with or without an open session.
+type NodeInfo struct {
+	Node    string // NodeID
+	Number  uint32 // see Session
+	Boot    uint32 // 0: it never had a session
+	Key     [32]byte
+	Revoked bool // it gets no session and no certificate until it is unbound
+}
+
+// ClusterInfo is what a cluster was formed as. Recover changes Generation and Incarnation, nothing the rest.
+type ClusterInfo struct {
+	Name        string // at most MaxName bytes
+	Profile     uint8  // OneRegion or MultiRegion
+	Generation  uint32 // upper 24 bits of every epoch; 0 before the table is formed
+	Incarnation [16]byte
+}
+
+// The profiles of a cluster: which delays its time limits allow for.
+const (
+	OneRegion uint8 = iota
+	MultiRegion
+)
 
 // Key is the public half of a key that a node signs tokens with.
 type Key struct {
@@ -120,7 +147,7 @@ const (
 	InstanceLeft                          // App, Instance: gone, its rows are free
 	AppChanged                            // App: made, set, secrets changed
 	AppRemoved                            // App
-	NodesChanged                          // a node session opened or ended
+	NodesChanged                          // a node session opened or ended, a node was bound, unbound or revoked
 	KeysChanged                           // a public key came or went
 )
 
@@ -139,6 +166,7 @@ const (
 	MaxStoreID       = 256
 	MaxRegion        = 64
 	MaxNodeID        = 128
+	MaxAddr          = 255
 	MaxName          = 128
 	MaxKeyID         = 128
 	MaxLogin         = 16 << 10

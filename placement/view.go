@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"iter"
 	"slices"
-	"strings"
 
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -256,64 +255,6 @@ func (t *Table) part(i int, dst []State) []State {
 		c.join(&r, &dst[len(dst)-1].Row)
 	})
 	return dst
-}
-
-// Sessions returns the open node sessions, oldest first.
-func (t *Table) Sessions() []Session {
-	c, done := t.view()
-	defer done()
-	return slices.Clone(c.sessions)
-}
-
-// Session returns an open node session.
-func (t *Table) Session(id wire.NodeSession) (Session, bool) {
-	c, done := t.view()
-	defer done()
-	if i := c.sessionIndex(id); i >= 0 {
-		return c.sessions[i], true
-	}
-	return Session{}, false
-}
-
-// Key returns a public key.
-func (t *Table) Key(kid string) (Key, bool) {
-	c, done := t.view()
-	defer done()
-	k, ok := c.keys[kid]
-	return k, ok
-}
-
-// Keys returns all public keys in the order of their ids.
-func (t *Table) Keys() []Key {
-	c, done := t.view()
-	defer done()
-	out := make([]Key, 0, len(c.keys))
-	for _, k := range c.keys {
-		out = append(out, k)
-	}
-	slices.SortFunc(out, func(a, b Key) int { return strings.Compare(a.ID, b.ID) })
-	return out
-}
-
-// MACKey returns the secret made with the table; zero before it is formed.
-func (t *Table) MACKey() [32]byte {
-	c, done := t.view()
-	defer done()
-	return c.macKey
-}
-
-// Generation returns the cluster generation; 0 before the table is formed.
-func (t *Table) Generation() uint32 {
-	c, done := t.view()
-	defer done()
-	return c.generation
-}
-
-// Incarnation returns the random name of the cluster; zero before the table is formed.
-func (t *Table) Incarnation() [16]byte {
-	c, done := t.view()
-	defer done()
-	return c.incarnation
 }
 
 // Stats counts what is in the table.
