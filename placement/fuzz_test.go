@@ -28,6 +28,15 @@ func FuzzApply(f *testing.F) {
 		&Remove{App: appA, State: 0, Epoch: b.Epoch},
 		&DeleteApp{App: appA, Expect: 5},
 	))
+	f.Add(AppendEntry(nil)) // a tick
+	last := w.table.Sessions()[2]
+	f.Add(AppendEntry(nil,
+		&Request{Session: last.ID, Counter: 1}, &Create{App: appB, State: 2, Instance: b.Instance},
+		&Request{Session: last.ID, Counter: 4}, &Create{App: appA, State: 101, Instance: b.Instance},
+		&BindNode{NodeID: last.Node, Key: keyB},
+		&Revoke{NodeID: last.Node, At: 1}, &Unbind{NodeID: "n4", At: 1},
+		&Recover{Generation: testGeneration + 1, Incarnation: [16]byte{2}, At: 1},
+	))
 	snapshot := snapshotOf(f, w.table)
 	log := w.log
 	f.Fuzz(func(t *testing.T, entry []byte) {
@@ -150,16 +159,41 @@ func exercise(t *testing.T, table *Table) {
 	for _, s := range states {
 		cmds = append(cmds, &Untaint{App: appA, State: wire.StateID(s.State), StoreID: s.Taint})
 	}
-	entry := AppendEntry(nil, cmds...)
-	if len(entry) > MaxEntry || table.Index() == maxIndex {
-		return
+	for _, s := range table.Sessions() {
+		cmds = append(cmds, &Request{Session: s.ID, Counter: 2}, &Firm{App: appA}, &Request{Session: s.ID, Counter: 1 << 60})
 	}
-	if _, err := table.Apply(table.Index()+1, entry, nil); err != nil {
-		t.Fatal(err)
+	if !do(t, table, cmds) {
+		return
 	}
 	if table.Generation() != 0 {
 		if n := table.Stats().Rows; n != 0 {
 			t.Fatalf("%d rows are left after all were released", n)
 		}
 	}
+	cmds = cmds[:0]
+	for _, n := range table.NodeInfos() {
+		cmds = append(cmds, &BindNode{NodeID: n.Node, Key: keyA}, &Revoke{NodeID: n.Node}, &Unbind{NodeID: n.Node})
+	}
+	cmds = append(cmds, &Recover{Generation: 1<<24 - 1, Incarnation: [16]byte{0xff, 0xee}})
+	if !do(t, table, cmds) {
+		return
+	}
+	if c := table.Cluster(); len(table.Sessions()) > 0 && c.Generation != 0 && c.Incarnation == [16]byte{0xff, 0xee} {
+		t.Fatalf("sessions are left of %+v: %+v", c, table.Sessions())
+	}
+	if err := table.content.Load().checkRequests(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// do applies the commands as one entry, if an entry can have them and the table another index.
+func do(t *testing.T, table *Table, cmds []Command) bool {
+	entry := AppendEntry(nil, cmds...)
+	if len(entry) > MaxEntry || table.Index() == maxIndex {
+		return false
+	}
+	if _, err := table.Apply(table.Index()+1, entry, nil); err != nil {
+		t.Fatal(err)
+	}
+	return true
 }

@@ -112,6 +112,13 @@ func sampleTable(t testing.TB) *world {
 	w.must(&Move{App: appA, State: 1, Expect: w.row(appA, 1).Epoch, To: b.ID})
 	idle := w.must(&Register{App: wire.AppID{1}, StoreID: "d", Login: []byte(`{"x":{}}`), Node: n}).Instance
 	w.must(&Gone{Instance: idle, Gen: 1})
+	n3 := w.must(&OpenSession{
+		NodeID: "n3", Region: "ap", NodeAddr: "10.0.0.3:7947", GossipAddr: "[2001:db8::3]:7946", Key: keyA, Proto: 2,
+	}).Node
+	w.must(&BindNode{NodeID: "n4", Key: keyB})
+	w.must(&Revoke{NodeID: "n4", At: 9})
+	w.do(&Request{Session: n3, Counter: 1}, &Create{App: appB, State: 2, Instance: c.ID}, &Firm{App: appB, State: 9})
+	w.do(&Request{Session: n, Counter: 3}, &Register{App: appB, StoreID: "e", Node: n3}, &Request{Session: n3, Counter: 5})
 	return w
 }
 
@@ -145,6 +152,10 @@ func TestSnapshotGolden(t *testing.T) {
 	}
 	if string(back.Login(wire.AppID{1})) != `{"x":{}}` || back.Login(appB) != nil {
 		t.Error("logins are not what they were")
+	}
+	if fmt.Sprint(back.Sessions(), back.NodeInfos(), back.Cluster()) !=
+		fmt.Sprint(w.table.Sessions(), w.table.NodeInfos(), w.table.Cluster()) {
+		t.Errorf("nodes are not what they were: %+v, %+v", back.Sessions(), back.NodeInfos())
 	}
 }
 

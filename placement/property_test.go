@@ -3,81 +3,13 @@ package placement
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/trunkline-edge/trunkline/wire"
 )
-
-// check compares everything that the table counts with what there is.
-func (c *content) check() error {
-	rows, states, perInstance, taints := 0, map[uint32]int{}, map[uint32]int{}, map[uint32]int{}
-	for i := range c.shards {
-		s, used := &c.shards[i], 0
-		s.block.Load().each(func(r stored) {
-			used++
-			states[r.app]++
-			perInstance[r.instance]++
-			if r.taint != 0 {
-				taints[r.taint]++
-			}
-		})
-		if used != s.used {
-			return fmt.Errorf("shard %d has %d rows and counts %d", i, used, s.used)
-		}
-		rows += used
-	}
-	if rows != c.rows {
-		return fmt.Errorf("%d rows, counted %d", rows, c.rows)
-	}
-	for slot, n := range c.rowsOf {
-		if n != perInstance[uint32(slot)] {
-			return fmt.Errorf("instance slot %d has %d rows, counted %d", slot, perInstance[uint32(slot)], n)
-		}
-	}
-	for storeID, ref := range c.taintOf {
-		if taints[ref.slot] != ref.rows || ref.rows == 0 || *c.taints.get(ref.slot) != storeID {
-			return fmt.Errorf("taint %q has %d rows, counted %d", storeID, taints[ref.slot], ref.rows)
-		}
-	}
-	live, ghosts := map[wire.AppID]int{}, map[wire.AppID]int{}
-	for id, slot := range c.byID {
-		inst := c.instances.get(slot)
-		switch {
-		case inst == nil || inst.ID != id:
-			return fmt.Errorf("instance %d is not in its slot", id)
-		case inst.Gone && perInstance[slot] == 0:
-			return fmt.Errorf("instance %d is gone, has no rows and is remembered", id)
-		case inst.Gone:
-			ghosts[inst.App]++
-		case c.byName[nameOf(inst)] != slot:
-			return fmt.Errorf("instance %d is not found by its name", id)
-		default:
-			live[inst.App]++
-		}
-	}
-	idle, apps := 0, 0
-	for _, e := range c.tenants.values() {
-		if e == nil {
-			continue
-		}
-		apps++
-		if e.idleSince != 0 {
-			idle++
-		}
-		if e.states != states[e.slot] || len(e.live) != live[e.id] || e.ghosts != ghosts[e.id] || c.dir.find(e.id) != e {
-			return fmt.Errorf("app %s: %d states, %d live, %d ghosts do not match", e.id, e.states, len(e.live), e.ghosts)
-		}
-		if e.idle() && (e.deleting || e.idleSince == 0) {
-			return fmt.Errorf("app %s: nothing is left of it and it is not forgotten", e.id)
-		}
-	}
-	if idle != c.idle || apps != c.dir.live {
-		return fmt.Errorf("%d idle of %d apps, counted %d of %d", idle, apps, c.idle, c.dir.live)
-	}
-	return nil
-}
 
 type stateKey struct {
 	app   wire.AppID
@@ -93,12 +25,13 @@ type machine struct {
 	nodes    []wire.NodeSession
 	insts    []wire.InstanceID
 	versions []uint64
+	asked    map[Request][]Result // what requests of open sessions were answered
 }
 
 func newMachine(rt *rapid.T) *machine {
 	m := &machine{
 		one: New(), two: New(), highest: map[stateKey]wire.Epoch{}, owner: map[stateKey]map[wire.Epoch]wire.InstanceID{},
-		versions: []uint64{0},
+		versions: []uint64{0}, asked: map[Request][]Result{},
 	}
 	m.apply(rt, &Form{Generation: testGeneration, MACKey: [32]byte{1, 2, 3}})
 	m.apply(rt, &OpenSession{NodeID: "n1"})
@@ -129,12 +62,47 @@ func (m *machine) apply(rt *rapid.T, cmds ...Command) {
 			m.versions = append(m.versions, m.index)
 		}
 	}
+	m.once(rt, cmds, r1)
 	for key, done := range removed { // made anew in the same entry, it has no owner to move away from
 		if done {
 			delete(before, key)
 		}
 	}
 	m.follow(rt, before)
+}
+
+// once compares the results of requests with those that the same request had before: as long as its session is open and
+// it is not forgotten it is answered with the same ones, and it is applied once at most.
+func (m *machine) once(rt *rapid.T, cmds []Command, rs []Result) {
+	for i, cmd := range cmds {
+		q, ok := cmd.(*Request)
+		if !ok {
+			continue
+		}
+		end := i + 1
+		for end < len(cmds) && cmds[end].Kind() != KindRequest {
+			end++
+		}
+		got := rs[i+1 : end]
+		was, asked := m.asked[*q]
+		switch {
+		case rs[i].Outcome != Done:
+			if _, open := m.one.Session(q.Session); open && asked {
+				rt.Fatalf("%+v was answered and is %+v now", *q, rs[i])
+			}
+			was = nil
+		case rs[i].Known != asked:
+			rt.Fatalf("%+v: asked before %v, answered %+v", *q, asked, rs[i])
+		case !asked:
+			m.asked[*q] = slices.Clone(got)
+			continue
+		}
+		for j, r := range got {
+			if j < len(was) && r != was[j] || j >= len(was) && r != (Result{Outcome: Stale}) {
+				rt.Fatalf("%+v: %+v, was %+v", *q, got, was)
+			}
+		}
+	}
 }
 
 func (m *machine) rows() map[stateKey]Row {
@@ -198,7 +166,7 @@ func (m *machine) command(rt *rapid.T) Command {
 	inst := pick(rt, "instance", m.insts, 1)
 	known, _ := m.one.Instance(inst)
 	node := pick(rt, "node", m.nodes, 1)
-	switch rapid.IntRange(0, 16).Draw(rt, "kind") {
+	switch rapid.IntRange(0, 19).Draw(rt, "kind") {
 	case 0:
 		return &OpenSession{NodeID: store}
 	case 1:
@@ -231,6 +199,10 @@ func (m *machine) command(rt *rapid.T) Command {
 			held = wire.MakeEpoch(testGeneration-1, 7)
 		}
 		return &Claim{App: app, State: state, Held: held, Instance: inst}
+	case 16:
+		return m.nodeCommand(rt, store)
+	case 17, 18:
+		return &Request{Session: node, Counter: rapid.Uint64Range(1, 4).Draw(rt, "counter")}
 	default:
 		version := pick(rt, "version", m.versions, 0)
 		if rapid.Bool().Draw(rt, "delete") {
@@ -240,9 +212,27 @@ func (m *machine) command(rt *rapid.T) Command {
 	}
 }
 
+// nodeCommand draws one that ends sessions or decides who may open them.
+func (m *machine) nodeCommand(rt *rapid.T, node string) Command {
+	key := [32]byte{rapid.Uint8Range(0, 2).Draw(rt, "key")}
+	switch rapid.IntRange(0, 7).Draw(rt, "node command") {
+	case 0, 1:
+		return &OpenSession{NodeID: node, Key: key, Proto: uint16(key[0])}
+	case 2, 3:
+		return &BindNode{NodeID: node, Key: key}
+	case 4:
+		return &Revoke{NodeID: node, At: 6}
+	case 5, 6:
+		return &Unbind{NodeID: node, At: 7}
+	default:
+		c := m.one.Cluster()
+		return &Recover{Generation: c.Generation + uint32(key[0]), Incarnation: [16]byte{c.Incarnation[0] + 1}, At: 8}
+	}
+}
+
 // TestInvariants: whatever is proposed, in whatever order and batches, two tables agree, counts match rows, epochs of a
-// state only rise, an owner changes at most once per index and never away from a living instance, and a table restored
-// from a snapshot is the same table.
+// state only rise, an owner changes at most once per index and never away from a living instance, a request is applied
+// once, and a table restored from a snapshot is the same table.
 func TestInvariants(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		m := newMachine(rt)

@@ -23,7 +23,7 @@ const testGeneration = 7
 
 func newWorld(t testing.TB) *world {
 	w := &world{t: t, table: New()}
-	w.must(&Form{Generation: testGeneration, Incarnation: [16]byte{1}, MACKey: [32]byte{1, 2, 3}})
+	w.must(&Form{Generation: testGeneration, Incarnation: [16]byte{1}, MACKey: [32]byte{1, 2, 3}, Name: "games"})
 	return w
 }
 
