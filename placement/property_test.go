@@ -123,7 +123,7 @@ func (m *machine) follow(rt *rapid.T, before map[stateKey]Row) {
 			}
 			continue
 		}
-		if row.Epoch != wire.MakeEpoch(testGeneration, m.index) {
+		if row.Epoch.Index() != m.index || row.Epoch.Generation() > m.one.Generation() {
 			rt.Fatalf("%v: epoch %x given at index %d", key, row.Epoch, m.index)
 		}
 		if row.Epoch <= m.highest[key] {
@@ -196,7 +196,7 @@ func (m *machine) command(rt *rapid.T) Command {
 		}
 		held := epoch
 		if rapid.Bool().Draw(rt, "older") {
-			held = wire.MakeEpoch(testGeneration-1, 7)
+			held = wire.MakeEpoch(m.one.Generation()-1, 7)
 		}
 		return &Claim{App: app, State: state, Held: held, Instance: inst}
 	case 16:
