@@ -48,16 +48,15 @@ type taintRef struct {
 // content is everything a table says. Readers without a lock go through dir, shards, instances and taints; all else is
 // guarded by the Table's lock. A restored table is another content.
 type content struct {
-	cluster ClusterInfo // generation 0: not formed
-	macKey  [32]byte
-	seed    seed
-
-	shards    [shardCount]shard
+	shards    [shardCount]shard // first, so that none lies across two cache lines
+	seed      seed
 	dir       directory
 	tenants   slots[tenant]
 	instances slots[Instance] // values are never changed, only replaced
 	taints    slots[string]
 
+	cluster  ClusterInfo // generation 0: not formed
+	macKey   [32]byte
 	index    uint64
 	byID     map[wire.InstanceID]uint32
 	byName   map[instanceName]uint32
