@@ -14,7 +14,7 @@ import (
 const (
 	batchMagic   = "TKL1"
 	batchHead    = len(batchMagic) + 4
-	exportMax    = 1000
+	exportMax    = 700 // so that a batch of the longest records stays below 1 MiB
 	importMax    = 4 << 20
 	maxAhead     = 24 * time.Hour // how far ahead another store's clock may be
 	cursorLength = 24
@@ -25,7 +25,7 @@ var (
 	errBatch   = errors.New("the batch is cut, altered or of another version")
 )
 
-// Export returns up to 1,000 logins that changed after the cursor, oldest change
+// Export returns up to 700 logins (less than 1 MiB) that changed after the cursor, oldest change
 // first, and the cursor to go on with. A nil cursor, or one of another store,
 // starts at the beginning. A nil batch means that there is nothing new. Logins
 // that are still queued come with a later call.
@@ -80,6 +80,9 @@ func (s *Store) Import(batch []byte) (changed int, err error) {
 		return 0, fmt.Errorf("import logins: %w", err)
 	}
 	s.imported.Add(uint64(changed))
+	if changed > 0 {
+		s.tell()
+	}
 	return changed, nil
 }
 

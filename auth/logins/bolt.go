@@ -20,6 +20,7 @@ import (
 //	logins  app (32) | id -> place (8) | seen (8) | length of type (1) | type | name
 //	owners  length of id (1) | id | app (32) -> nothing
 //	changes place (8) -> app (32) | id
+//	peers   name of another node -> cursor in its store (24)
 //
 // A login has one entry in changes: a later change moves it to the end.
 var (
@@ -27,6 +28,7 @@ var (
 	bucketLogins  = []byte("logins")
 	bucketOwners  = []byte("owners")
 	bucketChanges = []byte("changes")
+	bucketPeers   = []byte("peers")
 	keyVersion    = []byte("version")
 	keyLineage    = []byte("lineage")
 	fileVersion   = []byte{1}
@@ -80,7 +82,7 @@ func (b *bolt) prepare(tx *bbolt.Tx) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range [][]byte{bucketLogins, bucketOwners, bucketChanges} {
+	for _, name := range [][]byte{bucketLogins, bucketOwners, bucketChanges, bucketPeers} {
 		if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 			return err
 		}
@@ -100,6 +102,24 @@ func (b *bolt) prepare(tx *bbolt.Tx) error {
 
 func (b *bolt) lineage() [16]byte { return b.id }
 func (b *bolt) close() error      { return b.db.Close() }
+
+func (b *bolt) cursor(peer string) (cursor []byte) {
+	_ = b.db.View(func(tx *bbolt.Tx) error { // fails only once it is closed
+		cursor = bytes.Clone(tx.Bucket(bucketPeers).Get([]byte(peer)))
+		return nil
+	})
+	return cursor
+}
+
+func (b *bolt) keepCursor(peer string, cursor []byte) error {
+	return b.db.Update(func(tx *bbolt.Tx) error {
+		peers := tx.Bucket(bucketPeers)
+		if peers.Get([]byte(peer)) == nil && peers.Stats().KeyN >= maxFollowed {
+			return nil
+		}
+		return peers.Put([]byte(peer), cursor)
+	})
+}
 
 func (k *key) bytes() []byte { return append(k.app[:len(k.app):len(k.app)], k.id...) }
 

@@ -29,16 +29,32 @@ type memory struct {
 	order *list.List // of *placed, by place
 	byKey map[key]*list.Element
 	byID  map[string][][32]byte
+	peers map[string][]byte // cursors
 }
 
 func newMemory(max int) *memory {
-	m := &memory{max: max, order: list.New(), byKey: make(map[key]*list.Element), byID: make(map[string][][32]byte)}
+	m := &memory{max: max, order: list.New(), byKey: make(map[key]*list.Element), byID: make(map[string][][32]byte), peers: make(map[string][]byte)}
 	_, _ = rand.Read(m.id[:]) // crypto/rand never fails: it ends the process instead
 	return m
 }
 
 func (m *memory) lineage() [16]byte { return m.id }
 func (m *memory) close() error      { return nil }
+
+func (m *memory) cursor(peer string) []byte {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.peers[peer]
+}
+
+func (m *memory) keepCursor(peer string, cursor []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, known := m.peers[peer]; known || len(m.peers) < maxFollowed {
+		m.peers[peer] = slices.Clone(cursor)
+	}
+	return nil
+}
 
 func (m *memory) write(records []record) (changed int, err error) {
 	m.mu.Lock()

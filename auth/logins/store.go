@@ -5,14 +5,16 @@
 // A login is put into a bounded queue and written in batches, away from the
 // request that brought it; look-ups see what is still queued. What has not been
 // seen for the retention time is removed. Batches of records can be exported and
-// imported without knowing what is in them, so that stores can follow each other:
-// of two records the one seen later wins, whatever the order they arrive in.
+// imported without knowing what is in them, and so the stores of several nodes
+// follow each other (follow.go): of two records the one seen later wins, whatever
+// the order they arrive in.
 //
 // It refuses app ids that are not 64 hexadecimal digits, ids of more
 // than 255 bytes, batches that are cut or altered, and files that are links or
 // that others may read.
 //
-// [Store.Run] owns no goroutine but the one it is called in.
+// [Store.Run] owns no goroutine but the one it is called in, [Store.Follow] one for
+// each store that it follows.
 package logins
 
 import (
@@ -93,6 +95,10 @@ type backend interface {
 	sweep(ctx context.Context, before int64) (removed int, err error)
 	// lineage names this store: places of another mean nothing here.
 	lineage() [16]byte
+	// cursor is how far the store of another node has been followed, nil when it
+	// was not; keepCursor keeps it.
+	cursor(peer string) []byte
+	keepCursor(peer string, cursor []byte) error
 	close() error
 }
 
@@ -106,8 +112,9 @@ type Store struct {
 	queued  queue // not taken by Run yet
 	writing queue // being written
 	closed  bool
+	changed chan struct{} // closed at the next change; nil while nobody waits
 
-	written, refused, failed, removed, imported atomic.Uint64
+	written, refused, failed, removed, imported, askFailed atomic.Uint64
 }
 
 // Open opens the store in the file, which is made if there is none; "" keeps it
@@ -288,6 +295,7 @@ func (s *Store) flush() error {
 		s.mu.Lock()
 		s.writing.remove(batch)
 		s.mu.Unlock()
+		s.tell()
 	}
 }
 
@@ -322,4 +330,5 @@ func (s *Store) Collect(emit func(name string, value float64, labels ...string))
 	emit("login_store_write_failures_total", float64(s.failed.Load()))
 	emit("login_store_removed_total", float64(s.removed.Load()))
 	emit("login_store_imported_total", float64(s.imported.Load()))
+	emit("login_store_asks_failed_total", float64(s.askFailed.Load()))
 }
