@@ -141,6 +141,11 @@ var rooms = []room{
 		"certificates and their files, known to the assembly alone",
 	},
 	{
+		"cmd/trunkline/distance",
+		nil,
+		"a network with delays knows nothing of what it delays",
+	},
+	{
 		"cmd/trunkline/child",
 		nil,
 		"starting and ending processes knows nothing of what they do",
