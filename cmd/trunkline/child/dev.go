@@ -21,7 +21,36 @@ type Dev struct {
 	Tunnel string
 	TCP    string
 	Admin  string
+	Node   string // for other nodes: Join of theirs
 	CAFile string // of its throw-away authority
+}
+
+// StartNodes starts a cluster of n `trunkline dev` on free ports of 127.0.0.1, as StartDev does: the second and those
+// after it join the first. flags are added to the command line of each.
+func (g *Group) StartNodes(ctx context.Context, dir string, n int, flags ...string) ([]*Dev, error) {
+	key := filepath.Join(dir, "cluster.key")
+	p, err := g.Start(ctx, Command{Name: "trunkline keygen", Args: []string{"keygen", "-o", key, "small-world"}})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-p.Done():
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	var nodes []*Dev
+	for i := range n {
+		own := append([]string{"--node-id", fmt.Sprintf("node-%d", i+1), "--key-file", key}, flags...)
+		if i > 0 {
+			own = append(own, "--join", nodes[0].Node)
+		}
+		d, err := g.StartDev(ctx, dir, own...)
+		if err != nil {
+			return nil, err
+		}
+		nodes = append(nodes, d)
+	}
+	return nodes, nil
 }
 
 // StartDev starts `trunkline dev` of this binary on free ports of 127.0.0.1 and waits until it listens. Everything it
@@ -38,7 +67,8 @@ func (g *Group) StartDev(ctx context.Context, dir string, flags ...string) (*Dev
 		Name: "trunkline dev", Env: []string{"TMPDIR=" + own},
 		Args: append([]string{
 			"dev", "--bind-addr", "127.0.0.1", "--client-addr", "127.0.0.1:0", "--tunnel-addr", "127.0.0.1:0",
-			"--tcp-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--ports-file", file,
+			"--tcp-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--node-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0",
+			"--ports-file", file,
 		}, flags...),
 	})
 	if err != nil {
@@ -73,8 +103,8 @@ func awaitPorts(ctx context.Context, file string, p *Process) (*Dev, error) {
 
 func readPorts(text []byte, p *Process) (*Dev, error) {
 	var ports struct {
-		Client, Tunnel, TCP, Admin []string
-		CAFile                     string
+		Client, Tunnel, TCP, Admin, Node []string
+		CAFile                           string
 	}
 	if err := json.Unmarshal(text, &ports); err != nil {
 		return nil, fmt.Errorf("read its ports file: %w", err)
@@ -84,7 +114,7 @@ func readPorts(text []byte, p *Process) (*Dev, error) {
 		name string
 		from []string
 		to   *string
-	}{{"client", ports.Client, &d.Client}, {"tunnel", ports.Tunnel, &d.Tunnel}, {"tcp", ports.TCP, &d.TCP}, {"admin", ports.Admin, &d.Admin}} {
+	}{{"client", ports.Client, &d.Client}, {"tunnel", ports.Tunnel, &d.Tunnel}, {"tcp", ports.TCP, &d.TCP}, {"admin", ports.Admin, &d.Admin}, {"node", ports.Node, &d.Node}} {
 		if len(a.from) == 0 {
 			return nil, fmt.Errorf("its ports file names no %s address", a.name)
 		}
