@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -20,6 +21,7 @@ const maxAnswer = 16 << 20
 type Client struct {
 	base  *url.URL
 	token Secret
+	node  string // that is to answer; "": the one at base
 	http  *http.Client
 }
 
@@ -39,6 +41,14 @@ func NewClient(base string, token Secret, transport http.RoundTripper) (*Client,
 	return &Client{base: u, token: token, http: &http.Client{Transport: transport}}, nil
 }
 
+// At answers a client whose reading requests the node of that name answers, through the one at the client's address. ""
+// is that one itself.
+func (c *Client) At(node string) *Client {
+	at := *c
+	at.node = node
+	return &at
+}
+
 // Failure is an answer that is not 2xx.
 type Failure struct {
 	Status  int
@@ -51,8 +61,13 @@ func (f *Failure) Error() string { return f.Message }
 
 // send makes one request and answers the status with the body.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, body any) (int, []byte, error) {
-	u := c.base.JoinPath(path)
-	u.RawQuery = query.Encode()
+	if c.node != "" && method == http.MethodGet {
+		query = maps.Clone(query)
+		if query == nil {
+			query = url.Values{}
+		}
+		query.Set("node", c.node)
+	}
 	var payload io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -61,11 +76,27 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		}
 		payload = bytes.NewReader(b)
 	}
+	resp, err := c.ask(ctx, method, path, query, payload)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return 0, nil, fmt.Errorf("admin: read answer of %s: %w", c.base, err)
+	}
+	return resp.StatusCode, answer, nil
+}
+
+// ask makes one request; a payload is JSON.
+func (c *Client) ask(ctx context.Context, method, path string, query url.Values, payload io.Reader) (*http.Response, error) {
+	u := c.base.JoinPath(path)
+	u.RawQuery = query.Encode()
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), payload)
 	if err != nil {
-		return 0, nil, fmt.Errorf("admin: %s %s: %w", method, path, err)
+		return nil, fmt.Errorf("admin: %s %s: %w", method, path, err)
 	}
-	if body != nil {
+	if payload != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	if c.token != "" {
@@ -77,14 +108,9 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 		if errors.As(err, &inner) {
 			err = inner.Err
 		}
-		return 0, nil, fmt.Errorf("no node answers at %s: %w (is `trunkline serve` or `trunkline dev` running? --admin names another address)", c.base, err)
+		return nil, fmt.Errorf("no node answers at %s: %w (is `trunkline serve` or `trunkline dev` running? --admin names another address)", c.base, err)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return 0, nil, fmt.Errorf("admin: read answer of %s: %w", c.base, err)
-	}
-	return resp.StatusCode, answer, nil
+	return resp, nil
 }
 
 // do makes one request and reads what it answers into a value, unless that is

@@ -18,7 +18,22 @@
 //	GET    /v1/instances[?app=]              backends
 //	GET    /v1/states[?app=&limit=&after=]   states, in the order of app and id
 //	GET    /v1/states/{state}[?app=]         where one state lives
+//	GET    /v1/members                       nodes
+//	GET    /v1/cluster                       how every node is, asked of all at once
+//	GET    /v1/raft/peers                    raft's configuration
+//	POST   /v1/leave                         take this node out of the cluster
+//	DELETE /v1/members/{node}                take another one out that will not come back
+//	POST   /v1/members/{node}/revoke         refuse its certificate for good
+//	GET    /v1/snapshot                      the table as a snapshot file
+//	GET    /v1/keys                          fingerprints of the cluster's secrets, and who has them
+//	POST   /v1/keys                          add a secret on every live member
+//	POST   /v1/keys/{id}/use                 make it the primary one
+//	DELETE /v1/keys/{id}                     drop it
 //	GET    /debug/pprof/...                  only when Config.Pprof is set
+//
+// What reads below /v1, but the snapshot, and /readyz?verbose take ?node=NAME:
+// any node answers for any other. A node that another one asks (Server.Answer)
+// answers what reads and never asks a third.
 //
 // Errors are {"error":{"code":"...","message":"..."}}; the message says what to
 // do next.
@@ -32,8 +47,9 @@
 // connection, and the 501st series of one name.
 //
 // The package holds no state of the coordinator. What it lists it is handed as
-// small interfaces (Node, Instances, States, Apps, Tokens, Source), which
-// cmd/trunkline satisfies with edge and cluster.
+// small interfaces (Node, Instances, States, Apps, Tokens, Cluster, Source),
+// which cmd/trunkline satisfies with edge and cluster. A snapshot is streamed;
+// what fails after its first byte cuts the answer off.
 //
 // Goroutines: Server.Run owns one per listener, and net/http's per connection;
 // all have ended when Run returns. The client starts none.

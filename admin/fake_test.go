@@ -25,6 +25,7 @@ type fakeNode struct {
 	failure error
 	query   StatesQuery
 	emitted func(emit func(string, float64, ...string))
+	cluster Cluster // nil: none
 }
 
 func newFakeNode() *fakeNode {
@@ -144,7 +145,7 @@ func newServer(t *testing.T, f *fakeNode, change func(*Config)) *Server {
 	if change != nil {
 		change(&cfg)
 	}
-	s, err := New(cfg, Deps{Node: f, Instances: f, States: f, Apps: f, Tokens: f, Sources: []Source{f}})
+	s, err := New(cfg, Deps{Node: f, Instances: f, States: f, Apps: f, Tokens: f, Cluster: f.cluster, Sources: []Source{f}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package admin
 import (
 	"io"
 	"net/http"
+	"slices"
 )
 
 func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
@@ -17,7 +18,14 @@ type Readiness struct {
 }
 
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
-	out := Readiness{Ready: true, Checks: s.deps.Node.Checks()}
+	out := Readiness{Ready: true, Checks: slices.Clone(s.deps.Node.Checks())}
+	if s.deps.Cluster != nil {
+		c := Check{Name: "cluster", OK: true}
+		if err := s.deps.Cluster.Ready(); err != nil {
+			c.OK, c.Detail = false, err.Error()
+		}
+		out.Checks = append(out.Checks, c)
+	}
 	for _, c := range out.Checks {
 		out.Ready = out.Ready && c.OK
 	}

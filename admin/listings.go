@@ -41,6 +41,12 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		answerError(w, http.StatusNotFound, "not_found", err.Error())
 	case errors.Is(err, ErrExists):
 		answerError(w, http.StatusConflict, "exists", err.Error())
+	case errors.Is(err, ErrNotYet):
+		answerError(w, http.StatusConflict, "not_yet", err.Error())
+	case errors.Is(err, ErrUnavailable):
+		answerError(w, http.StatusServiceUnavailable, "unavailable", err.Error())
+	case errors.Is(err, ErrUnreachable):
+		answerError(w, http.StatusBadGateway, "unreachable", err.Error())
 	case errors.Is(err, ErrRefused):
 		answerError(w, http.StatusBadRequest, "refused", err.Error())
 	default:

@@ -32,6 +32,8 @@ type Config struct {
 	Listeners []net.Listener
 	// Token is what a request must bear; empty: no token, loopback only.
 	Token Secret
+	// NodeID is the name of the node whose port this is: a request that names another one is passed on.
+	NodeID string
 	// Pprof serves /debug/pprof/.
 	Pprof bool
 	// Version goes into the metric trunkline_build_info.
@@ -68,7 +70,9 @@ type Deps struct {
 	States    States
 	Apps      Apps
 	Tokens    Tokens
-	Sources   []Source
+	// Cluster may be nil: what needs one is then answered with 501.
+	Cluster Cluster
+	Sources []Source
 }
 
 // Server is the operators' port.
@@ -76,7 +80,9 @@ type Server struct {
 	cfg     Config
 	deps    Deps
 	metrics *prometheus.Registry
-	handler http.Handler
+	// readable answers what any node answers for any other, handler everything.
+	readable http.Handler
+	handler  http.Handler
 }
 
 // New checks the configuration and builds the port; it starts nothing.
@@ -92,6 +98,7 @@ func New(cfg Config, deps Deps) (*Server, error) {
 	if s.metrics, err = newRegistry(cfg.Version, deps.Sources); err != nil {
 		return nil, err
 	}
+	s.readable = s.reads()
 	s.handler = s.guard(s.routes())
 	return s, nil
 }
@@ -137,20 +144,22 @@ func (s *Server) Run(ctx context.Context) error {
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", s.livez)
-	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /readyz", s.anywhere(s.readable))
 	mux.Handle("GET /metrics", s.scrape())
-	mux.HandleFunc("GET /v1/status", s.status)
-	mux.HandleFunc("GET /v1/instances", s.instances)
-	mux.HandleFunc("GET /v1/states", s.states)
-	mux.HandleFunc("GET /v1/states/{state}", s.where)
-	mux.HandleFunc("GET /v1/apps", s.listApps)
+	mux.Handle("GET /v1/", s.anywhere(s.readable))
 	mux.HandleFunc("POST /v1/apps", s.createApp)
-	mux.HandleFunc("GET /v1/apps/{app}", s.getApp)
 	mux.HandleFunc("PATCH /v1/apps/{app}", s.setApp)
 	mux.HandleFunc("DELETE /v1/apps/{app}", s.deleteApp)
 	mux.HandleFunc("POST /v1/apps/{app}/secrets", s.addSecret)
 	mux.HandleFunc("DELETE /v1/apps/{app}/secrets/{id}", s.removeSecret)
 	mux.HandleFunc("POST /v1/apps/{app}/tokens", s.mintToken)
+	mux.HandleFunc("POST /v1/leave", s.withCluster(s.leave))
+	mux.HandleFunc("DELETE /v1/members/{node}", s.withCluster(s.forceRemove))
+	mux.HandleFunc("POST /v1/members/{node}/revoke", s.withCluster(s.revoke))
+	mux.HandleFunc("GET /v1/snapshot", s.withCluster(s.snapshot))
+	mux.HandleFunc("POST /v1/keys", s.withCluster(s.addKey))
+	mux.HandleFunc("POST /v1/keys/{id}/use", s.withCluster(s.useKey))
+	mux.HandleFunc("DELETE /v1/keys/{id}", s.withCluster(s.dropKey))
 	if s.cfg.Pprof {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/cmdline", http.NotFound) // argv is nobody's business
