@@ -38,7 +38,7 @@ func (g *Group) StartDev(ctx context.Context, dir string, flags ...string) (*Dev
 		Name: "trunkline dev", Env: []string{"TMPDIR=" + own},
 		Args: append([]string{
 			"dev", "--bind-addr", "127.0.0.1", "--client-addr", "127.0.0.1:0", "--tunnel-addr", "127.0.0.1:0",
-			"--tcp-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--ports-file", file,
+			"--tcp-addr", "127.0.0.1:0", "--gossip-addr", "127.0.0.1:0", "--node-addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0", "--ports-file", file,
 		}, flags...),
 	})
 	if err != nil {
