@@ -14,12 +14,17 @@ import (
 
 type devCommand struct {
 	settings
-	AllowRemote bool `help:"Let others than this machine connect. Anybody who can reach the ports can then use the node." group:"Addresses"`
+	Nodes       int      `help:"Run this many nodes, up to 9, in this process: node 1 on 127.0.0.1, node 2 on 127.0.0.2 and so on, all on the same ports (macOS: make the addresses first, 'sudo ifconfig lo0 alias 127.0.0.2')." placeholder:"N" default:"1" group:"Node"`
+	RTT         []string `name:"rtt" help:"Regions of those nodes, in turn, of us, eu and ap; the delays between them are simulated: us-eu 80ms, us-ap 150ms, eu-ap 220ms there and back." placeholder:"REGION,..." group:"Node"`
+	AllowRemote bool     `help:"Let others than this machine connect. Anybody who can reach the ports can then use the node." group:"Addresses"`
 }
 
 // Run runs a node in memory on loopback until a signal ends it.
 func (c *devCommand) Run(ctx context.Context, w *world) (err error) {
 	if err := c.check(); err != nil {
+		return err
+	}
+	if err := c.checkWorld(); err != nil {
 		return err
 	}
 	if err := c.checkLoopback(); err != nil {

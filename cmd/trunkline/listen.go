@@ -19,6 +19,7 @@ type listenFlag struct {
 	flag  string
 	addr  string // [HOST]:PORT
 	fixed bool   // --bind-addr does not apply
+	one   bool   // only the first host
 }
 
 func (s *settings) listenFlags() []listenFlag {
@@ -26,6 +27,8 @@ func (s *settings) listenFlags() []listenFlag {
 		{name: "client", flag: "--client-addr", addr: s.ClientAddr},
 		{name: "tunnel", flag: "--tunnel-addr", addr: s.TunnelAddr},
 		{name: "tcp", flag: "--tcp-addr", addr: s.TCPAddr},
+		{name: "gossip", flag: "--gossip-addr", addr: s.GossipAddr, one: true},
+		{name: "node", flag: "--node-addr", addr: s.NodeAddr, one: true},
 		{name: "admin", flag: "--admin-addr", addr: s.AdminAddr, fixed: true},
 	}
 }
@@ -62,6 +65,9 @@ func (l listenFlag) hosts(bind []string) ([]bindHost, error) {
 		default:
 			return nil, misused("%s: %q is no address of this machine: want an IP address or localhost (see also --bind-addr)", l.flag, clip(name))
 		}
+	}
+	if l.one {
+		out = out[:1]
 	}
 	return out, nil
 }
@@ -151,7 +157,11 @@ type bound map[string][]net.Listener
 func (s *settings) listenAll(ctx context.Context) (bound, error) {
 	b := bound{}
 	for _, l := range s.listenFlags() {
-		list, err := l.listen(ctx, s.BindAddr)
+		listen := l.listen
+		if l.name == "gossip" {
+			listen = l.listenBoth
+		}
+		list, err := listen(ctx, s.BindAddr)
 		if err != nil {
 			b.close()
 			return nil, err
@@ -190,6 +200,8 @@ type portsFile struct {
 	Client []string `json:"client"`
 	Tunnel []string `json:"tunnel"`
 	TCP    []string `json:"tcp"`
+	Gossip []string `json:"gossip"`
+	Node   []string `json:"node"`
 	Admin  []string `json:"admin"`
 	CAFile string   `json:"caFile,omitempty"` // of dev's throw-away CA
 }
@@ -198,7 +210,8 @@ type portsFile struct {
 func (b bound) writePorts(path, caFile string) error {
 	a := b.addresses()
 	text, err := json.MarshalIndent(portsFile{
-		PID: os.Getpid(), Client: a["client"], Tunnel: a["tunnel"], TCP: a["tcp"], Admin: a["admin"], CAFile: caFile,
+		PID: os.Getpid(), Client: a["client"], Tunnel: a["tunnel"], TCP: a["tcp"],
+		Gossip: a["gossip"], Node: a["node"], Admin: a["admin"], CAFile: caFile,
 	}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode the ports file: %w", err)

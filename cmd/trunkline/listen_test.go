@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,7 +15,7 @@ import (
 func loopbackSettings() *settings {
 	return &settings{
 		NodeID: "n1", Region: "local", BindAddr: []string{"127.0.0.1"}, ClientAddr: ":0", TunnelAddr: ":0", TCPAddr: ":0",
-		AdminAddr: "127.0.0.1:0", TLS: "off", MaxMessage: 1 << 20,
+		GossipAddr: ":0", NodeAddr: ":0", AdminAddr: "127.0.0.1:0", TLS: "off", MaxMessage: 1 << 20, Profile: "one-region", MaxVoters: 5,
 	}
 }
 
@@ -54,10 +56,11 @@ func TestTakenPortNamesPortAndFlag(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	_, port, _ := net.SplitHostPort(taken.Addr().String())
-	for _, flag := range []string{"--client-addr", "--tunnel-addr", "--tcp-addr", "--admin-addr"} {
+	all := []string{"--client-addr", "--tunnel-addr", "--tcp-addr", "--gossip-addr", "--node-addr", "--admin-addr"}
+	for _, flag := range all {
 		th := newTheatre("")
 		args := []string{"dev"}
-		for _, other := range []string{"--client-addr", "--tunnel-addr", "--tcp-addr", "--admin-addr"} {
+		for _, other := range all {
 			if other != flag {
 				args = append(args, other, "127.0.0.1:0")
 			}
@@ -91,7 +94,7 @@ func TestPortsFileIsWhole(t *testing.T) {
 	if err := json.Unmarshal(text, &got); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"client", "tunnel", "tcp", "admin"} {
+	for _, name := range []string{"client", "tunnel", "tcp", "gossip", "node", "admin"} {
 		list, _ := got[name].([]any)
 		if len(list) != 1 || list[0] != b[name][0].Addr().String() {
 			t.Errorf("%s: %v, bound %s", name, got[name], b[name][0].Addr())
@@ -105,5 +108,62 @@ func TestPortsFileIsWhole(t *testing.T) {
 	}
 	if err := b.writePorts(filepath.Join(dir, "missing", "ports.json"), ""); err == nil || !strings.Contains(err.Error(), "--ports-file") {
 		t.Errorf("a folder that is not there: %v", err)
+	}
+}
+
+// noNetwork refuses everything: what was bound before must not come from it.
+type noNetwork struct{}
+
+func (noNetwork) Listen(string) (net.Listener, error) { return nil, errors.New("bound anew") }
+
+func (noNetwork) ListenPacket(string) (net.PacketConn, error) { return nil, errors.New("bound anew") }
+
+func (noNetwork) Dial(context.Context, string) (net.Conn, error) { return nil, errors.New("dialled") }
+
+func TestBoundSocketsAreHandedOutOnce(t *testing.T) {
+	s := loopbackSettings()
+	b, err := s.listenAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	n := b.network(noNetwork{})
+	gossip, node := b.addresses()["gossip"][0], b.addresses()["node"][0]
+	for _, address := range []string{gossip, node} {
+		ln, err := n.Listen(address)
+		if err != nil || ln.Addr().String() != address {
+			t.Fatalf("%s: %v", address, err)
+		}
+		if _, err := n.Listen(address); err == nil {
+			t.Errorf("%s was handed out twice", address)
+		}
+	}
+	conn, err := n.ListenPacket(gossip)
+	if err != nil || conn.LocalAddr().String() != gossip {
+		t.Fatalf("UDP of %s: %v", gossip, err)
+	}
+	if _, err := n.ListenPacket(node); err == nil {
+		t.Error("the node port has UDP")
+	}
+	if _, err := n.Dial(t.Context(), gossip); err == nil {
+		t.Error("dialled nowhere")
+	}
+}
+
+func TestGossipNeedsTCPAndUDP(t *testing.T) {
+	var lc net.ListenConfig
+	taken, err := lc.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	_, port, _ := net.SplitHostPort(taken.LocalAddr().String())
+	l := listenFlag{name: "gossip", flag: "--gossip-addr", addr: "127.0.0.1:" + port, one: true}
+	list, err := l.listenBoth(t.Context(), nil)
+	if err == nil {
+		closeAll(list)
+	}
+	if err == nil || !strings.Contains(err.Error(), "port "+port+" is taken (--gossip-addr)") || !strings.Contains(err.Error(), "udp") {
+		t.Errorf("%v", err)
 	}
 }

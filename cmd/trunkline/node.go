@@ -199,7 +199,7 @@ func (n *node) makeAdmin() (err error) {
 	}
 	view := operatorsView{n}
 	n.admin, err = admin.New(admin.Config{
-		Listeners: n.adminListeners(), Token: token, Pprof: s.Pprof, Version: thisBuild().Version, Log: n.log,
+		Listeners: n.adminListeners(), Token: token, NodeID: s.NodeID, Pprof: s.Pprof, Version: thisBuild().Version, Log: n.log,
 	}, admin.Deps{Node: view, Instances: view, States: view, Apps: view, Tokens: view, Sources: n.sources()})
 	return err
 }

@@ -40,7 +40,7 @@ func act(t *testing.T, args ...string) *actor {
 	args = append([]string{
 		args[0],
 		"--bind-addr", "127.0.0.1", "--client-addr", ":0", "--tunnel-addr", ":0", "--tcp-addr", ":0",
-		"--admin-addr", "127.0.0.1:0", "--ports-file", file,
+		"--gossip-addr", ":0", "--node-addr", ":0", "--admin-addr", "127.0.0.1:0", "--ports-file", file,
 	}, args[1:]...)
 	if !slices.Contains(args, "--drain") {
 		args = append(args, "--drain", "200ms")

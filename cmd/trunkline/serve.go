@@ -53,6 +53,11 @@ func (s *settings) checkFiles() error {
 			return err
 		}
 	}
+	if s.KeyFile != "" {
+		if err := checkKeyFile(s.KeyFile); err != nil {
+			return err
+		}
+	}
 	if s.TLSKey == "" {
 		return nil
 	}

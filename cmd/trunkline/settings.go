@@ -24,14 +24,22 @@ type settings struct {
 	Region  string `help:"Region of this node; new states go to instances of the asking region first." default:"local" placeholder:"NAME" group:"Node"`
 	DataDir string `help:"Directory for the table, the apps, the keys and the logins. serve needs one; dev keeps everything in memory without." placeholder:"DIR" group:"Node"`
 
-	BindAddr   []string `help:"Hosts on which clients, tunnels and TCP clients are taken, where their own flag names none. Default: all addresses; localhost means 127.0.0.1 and, where the machine has it, ::1." placeholder:"HOST" dev:"localhost" group:"Addresses"`
-	ClientAddr string   `help:"Where clients are taken: HTTPS and WebSocket. A port of 0, here and below, takes any free one." placeholder:"[HOST]:PORT" default:":443" dev:":8080" group:"Addresses"`
-	TunnelAddr string   `help:"Where backends' tunnels are taken." placeholder:"[HOST]:PORT" default:":7147" group:"Addresses"`
-	TCPAddr    string   `name:"tcp-addr" help:"Where TCP clients are taken." placeholder:"[HOST]:PORT" default:":7148" group:"Addresses"`
-	AdminAddr  string   `help:"Where operators are answered: metrics, health, JSON. Beyond loopback only with --admin-token-file." placeholder:"[HOST]:PORT" default:"localhost:7180" group:"Addresses"`
-	PublicURL  string   `name:"public-url" help:"The URL under which clients reach this node, handed out in connection info. Default: the Host of each request." placeholder:"URL" group:"Addresses"`
-	PortsFile  string   `help:"Write the addresses that were bound to this file, as JSON, once they are." placeholder:"FILE" group:"Addresses"`
-	PlainFrom  []string `help:"Networks from which tunnels and TCP clients without TLS are taken: CIDRs, or 'private' (loopback, private and link-local ranges), 'all', 'none'." placeholder:"CIDR" default:"private" group:"Addresses"`
+	KeyFile   string   `help:"Key file of the cluster (mode 0600), the same on every node: 'trunkline keygen' makes one. A node alone needs none and makes one in its data directory." placeholder:"FILE" group:"Cluster"`
+	Join      []string `help:"Node port of any living member, at first start; a name stands for all its addresses, the port is 7947 unless said. Tried for ever. Without, an empty data directory forms a new cluster. A restart needs no change, with or without." placeholder:"HOST[:PORT]" group:"Cluster"`
+	Profile   string   `help:"Timing between nodes: 'one-region' for voters within some 10 ms of each other, 'multi-region' beyond. Set when the cluster forms." enum:"one-region,multi-region" placeholder:"PROFILE" default:"one-region" group:"Cluster"`
+	MaxVoters int      `help:"Nodes that vote, at most: 1, 3, 5 or 7, the same on every node. All others follow." placeholder:"N" default:"5" group:"Cluster"`
+
+	BindAddr      []string `help:"Hosts on which clients, tunnels, TCP clients and other nodes are taken, where their own flag names none; other nodes on the first only. Default: all addresses; localhost means 127.0.0.1 and, where the machine has it, ::1." placeholder:"HOST" dev:"localhost" group:"Addresses"`
+	ClientAddr    string   `help:"Where clients are taken: HTTPS and WebSocket. A port of 0, here and below, takes any free one." placeholder:"[HOST]:PORT" default:":443" dev:":8080" group:"Addresses"`
+	TunnelAddr    string   `help:"Where backends' tunnels are taken." placeholder:"[HOST]:PORT" default:":7147" group:"Addresses"`
+	TCPAddr       string   `name:"tcp-addr" help:"Where TCP clients are taken." placeholder:"[HOST]:PORT" default:":7148" group:"Addresses"`
+	AdminAddr     string   `help:"Where operators are answered: metrics, health, JSON. Beyond loopback only with --admin-token-file." placeholder:"[HOST]:PORT" default:"localhost:7180" group:"Addresses"`
+	GossipAddr    string   `help:"Where gossip of other nodes is taken, TCP and UDP." placeholder:"[HOST]:PORT" default:":7946" group:"Addresses"`
+	NodeAddr      string   `help:"Where other nodes are taken: raft, calls and links, by mutual TLS." placeholder:"[HOST]:PORT" default:":7947" group:"Addresses"`
+	AdvertiseAddr string   `help:"Host under which other nodes reach this one. With a port, gossip is reached there and the node port at the next one. Default: what is bound, and where that is every address, the machine's first private one." placeholder:"HOST[:PORT]" group:"Addresses"`
+	PublicURL     string   `name:"public-url" help:"The URL under which clients reach this node, handed out in connection info. Default: the Host of each request." placeholder:"URL" group:"Addresses"`
+	PortsFile     string   `help:"Write the addresses that were bound to this file, as JSON, once they are." placeholder:"FILE" group:"Addresses"`
+	PlainFrom     []string `help:"Networks from which tunnels and TCP clients without TLS are taken: CIDRs, or 'private' (loopback, private and link-local ranges), 'all', 'none'." placeholder:"CIDR" default:"private" group:"Addresses"`
 
 	TLS     string `name:"tls" help:"'on': TLS only. 'both': TLS or plain, by the first byte. 'off': plain, for nodes behind a terminator." enum:"on,both,off" placeholder:"MODE" default:"on" dev:"both" group:"TLS"`
 	TLSCert string `name:"tls-cert" help:"Certificate chain in PEM, read again when the file changes. dev makes a throw-away one without." placeholder:"FILE" group:"TLS"`
@@ -114,6 +122,9 @@ func (s *settings) check() error {
 		return misused("--limit-logins-per-ip %d: at least 1", s.LimitLoginsPerIP)
 	}
 	if _, err := s.plainFrom(); err != nil {
+		return err
+	}
+	if err := s.checkCluster(); err != nil {
 		return err
 	}
 	return s.checkAddresses()

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestSettingsThatMakeNoSenseAreMisuse(t *testing.T) {
@@ -33,6 +37,27 @@ func TestSettingsThatMakeNoSenseAreMisuse(t *testing.T) {
 		{"dev --bind-addr 0.0.0.0", "--allow-remote"},
 		{"dev --client-addr 10.0.0.1:80", "--allow-remote"},
 		{"dev --admin-addr :7180", "--allow-remote"},
+		{"serve --join 10.0.0.1", "--key-file"},
+		{"dev --join 10.0.0.1", "trunkline keygen"},
+		{"serve --join a:b --key-file x", "--join"},
+		{"serve --join a:0 --key-file x", "65535"},
+		{"serve --join http://a --key-file x", "--join"},
+		{"serve --max-voters 4", "even number"},
+		{"serve --max-voters 9", "--max-voters"},
+		{"serve --profile wide", "must be one of"},
+		{"serve --gossip-addr 7946", "--gossip-addr"},
+		{"serve --node-addr example.com:7947", "IP address"},
+		{"serve --advertise-addr 0.0.0.0", "--advertise-addr"},
+		{"serve --advertise-addr a:65535", "--advertise-addr"},
+		{"serve --advertise-addr a:b:c", "--advertise-addr"},
+		{"dev --node-addr 10.0.0.1:7947", "--allow-remote"},
+		{"dev --nodes 10", "--nodes"},
+		{"dev --rtt us,eu", "--nodes"},
+		{"dev --nodes 2 --rtt us,moon", "us, eu and ap"},
+		{"dev --nodes 2 --rtt us --region eu", "--region"},
+		{"dev --nodes 2 --bind-addr 127.0.0.9", "--bind-addr"},
+		{"dev --nodes 2 --client-addr :0", "--client-addr"},
+		{"dev --nodes 2 --tcp-addr 127.0.0.1:7148", "--tcp-addr"},
 		{"config check --for nobody", "must be one of"},
 		{"states --limit 0", "--limit"},
 		{"apps set dev", "nothing to set"},
@@ -138,5 +163,96 @@ func TestKeyFilesOfOthersAreRefused(t *testing.T) {
 	}
 	if _, err := readSecret("--x", "/nowhere/at/all"); err == nil || !strings.Contains(err.Error(), "--x") {
 		t.Errorf("a missing file: %v", err)
+	}
+}
+
+func TestJoinAddressesHaveAPort(t *testing.T) {
+	s := settings{Join: []string{"10.0.0.1", "edge-2.example.com:79", "fd00::1", "[fd00::1]:80", "127.0.0.1:7947"}}
+	want := []string{"10.0.0.1:7947", "edge-2.example.com:79", "[fd00::1]:7947", "[fd00::1]:80", "127.0.0.1:7947"}
+	if got := s.joinAddrs(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestBestAddressOfAMachine(t *testing.T) {
+	for _, tc := range []struct{ have, want string }{
+		{"127.0.0.1 ::1 10.0.0.7 192.168.1.1", "10.0.0.7"},
+		{"127.0.0.1 203.0.113.5 2001:db8::1", "203.0.113.5"},
+		{"127.0.0.1 203.0.113.5 fd00::1", "fd00::1"},
+		{"127.0.0.1 fe80::1", "127.0.0.1"},
+		{"::1 fe80::1", "::1"},
+	} {
+		var list []netip.Addr
+		for _, text := range strings.Fields(tc.have) {
+			list = append(list, netip.MustParseAddr(text))
+		}
+		if got := bestOf(list).String(); got != tc.want {
+			t.Errorf("of %s: %s, want %s", tc.have, got, tc.want)
+		}
+		if got, want := dialable("[::]:7946", list), netip.AddrPortFrom(netip.MustParseAddr(tc.want), 7946).String(); got != want {
+			t.Errorf("bound on all of %s: %s, want %s", tc.have, got, want)
+		}
+		if got := dialable("10.9.9.9:7946", list); got != "10.9.9.9:7946" {
+			t.Errorf("bound on one: %s", got)
+		}
+	}
+}
+
+func TestAdvertisedAddresses(t *testing.T) {
+	s := loopbackSettings()
+	b, err := s.listenAll(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	boundGossip, boundNode := b["gossip"][0].Addr().String(), b["node"][0].Addr().String()
+	_, gossipPort, _ := net.SplitHostPort(boundGossip)
+	_, nodePort, _ := net.SplitHostPort(boundNode)
+	for _, tc := range []struct{ flag, gossip, node string }{
+		{"", boundGossip, boundNode},
+		{"192.0.2.7", "192.0.2.7:" + gossipPort, "192.0.2.7:" + nodePort},
+		{"192.0.2.7:9000", "192.0.2.7:9000", "192.0.2.7:9001"},
+		{"2001:db8::7", "[2001:db8::7]:" + gossipPort, "[2001:db8::7]:" + nodePort},
+		{"[2001:db8::7]:9000", "[2001:db8::7]:9000", "[2001:db8::7]:9001"},
+		{"localhost:9000", "127.0.0.1:9000", "127.0.0.1:9001"},
+	} {
+		s.AdvertiseAddr = tc.flag
+		if err := s.checkCluster(); err != nil {
+			t.Errorf("%s: %v", tc.flag, err)
+		}
+		gossip, node, err := s.advertised(t.Context(), b)
+		if err != nil || gossip != tc.gossip || node != tc.node {
+			t.Errorf("%q: %s %s %v, want %s %s", tc.flag, gossip, node, err, tc.gossip, tc.node)
+		}
+	}
+}
+
+// dev --nodes: an address and a region for each node, and the first to join.
+func TestSmallWorld(t *testing.T) {
+	g, _, err := parsed(t, newTheatre(""), "dev", "--nodes", "4", "--rtt", "us,eu,ap", "--data-dir", "/d", "--ports-file", "/p")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(g.Dev.check(), g.Dev.checkWorld(), g.Dev.checkLoopback()); err != nil {
+		t.Fatal(err)
+	}
+	list := g.Dev.worlds()
+	if len(list) != 4 {
+		t.Fatalf("%d nodes", len(list))
+	}
+	last := list[3]
+	if last.NodeID != "dev-4" || last.Region != "us" || last.BindAddr[0] != "127.0.0.4" || last.AdminAddr != "127.0.0.4:7180" || last.DataDir != "/d/dev-4" || last.PortsFile != "/p.4" {
+		t.Errorf("the last node: %+v", last)
+	}
+	if len(list[0].Join) != 0 || !slices.Equal(last.Join, []string{"127.0.0.1:7947"}) {
+		t.Errorf("joins %v and %v", list[0].Join, last.Join)
+	}
+	for _, tc := range []struct {
+		a, b string
+		want time.Duration
+	}{{"us", "eu", 80}, {"eu", "us", 80}, {"us", "ap", 150}, {"ap", "eu", 220}, {"eu", "eu", 0}, {"local", "local", 0}} {
+		if got := roundTrip(tc.a, tc.b); got != tc.want*time.Millisecond {
+			t.Errorf("%s-%s: %v", tc.a, tc.b, got)
+		}
 	}
 }

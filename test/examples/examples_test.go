@@ -122,7 +122,7 @@ func newWorld(t *testing.T, example string) *world {
 	w := &world{t: t, roots: x509.NewCertPool()}
 	ports := filepath.Join(t.TempDir(), "ports.json")
 	spawn(t, "Ctrl-C", trunkline(), "dev", "--bind-addr", "127.0.0.1", "--client-addr", ":0",
-		"--tunnel-addr", ":0", "--tcp-addr", ":0", "--admin-addr", "127.0.0.1:0", "--ports-file", ports)
+		"--tunnel-addr", ":0", "--tcp-addr", ":0", "--gossip-addr", ":0", "--node-addr", ":0", "--admin-addr", "127.0.0.1:0", "--ports-file", ports)
 	said, err := os.ReadFile(ports)
 	if err != nil {
 		t.Fatal(err)
