@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/cluster/trust"
 	"github.com/trunkline-edge/trunkline/cmd/trunkline/certs"
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -47,7 +48,7 @@ func (c *devCommand) Run(ctx context.Context, w *world) (err error) {
 		defer func() { _ = authority.Remove() }()
 		pair, caFile = authority, authority.CAFile
 	}
-	return runNode(ctx, w, &c.settings, pair, log, &devNode{caFile: caFile})
+	return c.runWorld(ctx, w, pair, log, caFile)
 }
 
 // checkLoopback refuses addresses that others can reach.
@@ -95,6 +96,9 @@ func (c *devCommand) certificateHosts() []string {
 // devNode is what dev adds to a node.
 type devNode struct {
 	caFile string
+	keys   *trust.Keys                   // of a world of several nodes; nil: the node makes its own
+	rtt    func(ip string) time.Duration // simulated; nil: none
+	others []string                      // what else is to be said of the world, a line each
 }
 
 // greeting is what dev prints when the node is up: every address, the dev app,
@@ -105,7 +109,7 @@ func (d *devNode) greeting(s *settings, b bound, version string) string {
 	host := a["client"][0]
 	httpURL, wsURL := "http://"+host, "ws://"+host
 	var out strings.Builder
-	fmt.Fprintf(&out, "Trunkline %s is up: one node, %s.\n\n", version, memoryWord(s.DataDir))
+	fmt.Fprintf(&out, "Trunkline %s is up: %s, %s.\n\n", version, nodesWord(len(d.others)), memoryWord(s.DataDir))
 	line := func(name string, addresses []string, what string) {
 		fmt.Fprintf(&out, "  %-8s %-40s %s\n", name, strings.Join(addresses, " "), what)
 	}
@@ -113,6 +117,9 @@ func (d *devNode) greeting(s *settings, b bound, version string) string {
 	line("tunnels", a["tunnel"], "backends")
 	line("tcp", a["tcp"], "TCP clients")
 	line("admin", a["admin"], "metrics, health, JSON API")
+	for _, other := range d.others {
+		fmt.Fprintf(&out, "  %s\n", other)
+	}
 	fmt.Fprintf(&out, "\n  app      %s\n  secret   %s\n", app, devSecret)
 	if d.caFile != "" {
 		fmt.Fprintf(&out, "  CA       %s\n", d.caFile)
@@ -139,6 +146,13 @@ func (d *devNode) greeting(s *settings, b bound, version string) string {
 	}
 	out.WriteString("\nCtrl-C stops it, a second one at once.\n")
 	return out.String()
+}
+
+func nodesWord(others int) string {
+	if others == 0 {
+		return "one node"
+	}
+	return fmt.Sprintf("%d nodes, of which this is the first", others+1)
 }
 
 func hostOf(address string) string {

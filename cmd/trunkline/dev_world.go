@@ -1,11 +1,19 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"io"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/trunkline-edge/trunkline/cluster/trust"
 )
 
 // maxDevNodes keeps a small world small.
@@ -87,4 +95,55 @@ func (c *devCommand) worlds() []settings {
 		out = append(out, s)
 	}
 	return out
+}
+
+// runWorld runs every node of --nodes in this process until a signal ends them all, or one of them fails.
+func (c *devCommand) runWorld(ctx context.Context, w *world, cert certificate, log *slog.Logger, caFile string) error {
+	all := c.worlds()
+	if len(all) == 1 {
+		return runNode(ctx, w, &all[0], cert, log, &devNode{caFile: caFile})
+	}
+	keys := trust.NewKeys("dev")
+	regions := make(map[string]string, len(all))
+	var others []string
+	for _, s := range all {
+		regions[s.BindAddr[0]] = s.Region
+	}
+	for _, s := range all[1:] {
+		others = append(others, fmt.Sprintf("%-8s %-40s %s", s.NodeID, s.BindAddr[0], "region "+s.Region))
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	var signals []chan os.Signal
+	for i := range all {
+		s, own := &all[i], *w
+		dev := &devNode{caFile: caFile, keys: keys, others: others}
+		if len(c.RTT) > 0 {
+			dev.rtt = func(ip string) time.Duration { return roundTrip(s.Region, regions[ip]) }
+		}
+		told := make(chan os.Signal, 2)
+		signals, own.signals = append(signals, told), told
+		if i > 0 {
+			own.stdout = io.Discard // the first one says where everything is
+		}
+		g.Go(func() error { return runNode(ctx, &own, s, cert, log, dev) })
+	}
+	ended := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case sig := <-w.signals:
+				for _, told := range signals {
+					select {
+					case told <- sig:
+					default: // it has got two already
+					}
+				}
+			case <-ended:
+				return
+			}
+		}
+	}()
+	err := g.Wait()
+	close(ended)
+	return err
 }

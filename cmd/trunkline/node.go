@@ -31,7 +31,7 @@ import (
 // holdLimit is what edge takes for the time after which a silent client is gone.
 const holdLimit = 45 * time.Second
 
-// node is one assembled node: every part is made, none runs.
+// node is one life of a node. What needs no place in the cluster is made at once, the rest when the node has joined.
 type node struct {
 	settings *settings
 	log      *slog.Logger
@@ -39,11 +39,16 @@ type node struct {
 	started  time.Time
 	caFile   string
 
-	bound     bound
-	cert      certificate // nil: no TLS
-	tls       *tls.Config // nil: no TLS
-	table     *cluster.Node
-	logins    *logins.Store
+	bound  bound
+	cert   certificate // nil: no TLS
+	tls    *tls.Config // nil: no TLS
+	table  *cluster.Node
+	logins *logins.Store
+	admin  *admin.Server
+	left   chan struct{} // closed when an operator has taken this node out of the cluster
+
+	// joined says that what follows is made. Who is asked before looks at it first.
+	joined    atomic.Bool
 	kid       string
 	public    ed25519.PublicKey
 	tokens    *auth.Tokens
@@ -52,15 +57,15 @@ type node struct {
 	tunnels   *tunnel.Counters
 	endpoints *api.API
 	client    *client.Server
-	admin     *admin.Server
 
 	draining atomic.Bool
+	leaving  sync.Once
 }
 
-// assemble binds every listener and makes every part. It starts nothing; on an
-// error nothing stays open.
+// assemble binds every listener and makes what needs no place in the cluster. It starts nothing; on an error nothing
+// stays open.
 func assemble(ctx context.Context, s *settings, cert certificate, log *slog.Logger, dev *devNode) (*node, error) {
-	n := &node{settings: s, log: log.With("node", s.NodeID), dev: dev, started: time.Now(), cert: cert}
+	n := &node{settings: s, log: log.With("node", s.NodeID), dev: dev, started: time.Now(), cert: cert, left: make(chan struct{})}
 	if dev != nil {
 		n.caFile = dev.caFile
 	}
@@ -80,8 +85,8 @@ func (n *node) make(ctx context.Context) (err error) {
 	if n.bound, err = n.settings.listenAll(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func() error{n.openStores, n.makeTokens, n.makeEdge, n.makeAdmin} {
-		if err := step(); err != nil {
+	for _, step := range []func(context.Context) error{n.openTable, n.openLogins, n.makeAdmin} {
+		if err := step(ctx); err != nil {
 			return err
 		}
 	}
@@ -99,111 +104,6 @@ func (n *node) discard() {
 	}
 }
 
-func (n *node) openStores() (err error) {
-	s := n.settings
-	cfg := cluster.Default()
-	cfg.DataDir, cfg.NodeID, cfg.Region, cfg.Log = s.DataDir, s.NodeID, s.Region, n.log
-	// The keys of former lives stay until the last token that they signed has expired.
-	cfg.KeyRetention = max(cfg.KeyRetention, s.TokenTTL.Duration()+time.Hour)
-	n.table, err = cluster.Open(cfg)
-	if err != nil {
-		return fmt.Errorf("open the table: %w", err)
-	}
-	path := ""
-	if s.DataDir != "" {
-		path = filepath.Join(s.DataDir, "logins.db")
-	}
-	n.logins, err = logins.Open(path, logins.Config{Retention: s.LoginRetention.Duration(), Clock: time.Now, Log: n.log})
-	if err != nil {
-		return fmt.Errorf("open the logins: %w", err)
-	}
-	return nil
-}
-
-// makeTokens makes this boot's signing key. Its private half lives in memory
-// only; the public one goes into the table, where the tokens of earlier boots
-// find theirs.
-func (n *node) makeTokens() error {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return fmt.Errorf("make a signing key: %w", err)
-	}
-	mac := n.table.MACKey()
-	n.public, n.kid = public, auth.KeyID(n.settings.NodeID, uint64(n.table.Session().Boot))
-	n.tokens, err = auth.NewTokens(auth.Config{
-		Issuer: issuer(mac), KeyID: n.kid, Private: private,
-		TTL: n.settings.TokenTTL.Duration(), Clock: time.Now, Public: n.table.Key,
-	})
-	if err != nil {
-		return err
-	}
-	n.people, err = auth.NewProviders(auth.ProvidersConfig{
-		MACKey: mac, AllowHosts: n.settings.IssuerHosts, Clock: time.Now, Log: n.log,
-	})
-	return err
-}
-
-func (n *node) makeEdge() (err error) {
-	s := n.settings
-	plainFrom, err := s.plainFrom()
-	if err != nil {
-		return err
-	}
-	cfg := edge.Default()
-	cfg.Region, cfg.OpenApps = s.Region, s.Apps == "open"
-	cfg.InstanceWait, cfg.Hold = s.InstanceWait.Duration(), s.Hold.Duration()
-	cfg.Grace, cfg.LegacyGrace = s.Grace.Duration(), s.LegacyGrace.Duration()
-	cfg.TunnelStall, cfg.PlainFrom = s.TunnelStall.Duration(), plainFrom
-	cfg.LiftLoopback = n.dev != nil
-	tunnels := tunnel.Default()
-	n.tunnels = &tunnel.Counters{}
-	tunnels.Log, tunnels.Counters = n.log, n.tunnels
-	if n.router, err = edge.New(cfg, edge.Deps{Placer: n.table, Log: n.log, Tunnel: tunnels}); err != nil {
-		return err
-	}
-	n.endpoints, err = api.New(api.Config{
-		Listed: s.Apps == "listed", PublicURL: s.PublicURL,
-		LoginsPerSecond: float64(s.LimitLoginsPerIP), LiftLoopback: n.dev != nil,
-	}, api.Deps{
-		Tokens: n.tokens, Providers: n.people, Logins: n.logins, Apps: appRules{n}, Rooms: n.router,
-		Keys: n.publicKeys, Ready: n.ready, Clock: time.Now, Log: n.log,
-	})
-	if err != nil {
-		return err
-	}
-	clients := client.Default()
-	clients.PlainHTTP, clients.PlainFrom, clients.URLTokens = s.TLS != "on", plainFrom, s.URLTokens
-	clients.ConnsPerIP, clients.ConnsPerApp, clients.LiftLoopback = s.LimitConnsPerIP, s.LimitConnsPerApp.Of(descriptors()), n.dev != nil
-	n.client, err = client.New(clients, client.Deps{
-		Router: n.router.ForClients(), Auth: verifier{n.tokens}, Policy: appRules{n}.policy, Handler: n.endpoints, TLS: n.tls, Log: n.log,
-	})
-	return err
-}
-
-// descriptors answers how many files and sockets this process may have open.
-func descriptors() uint64 {
-	var r syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
-		return math.MaxInt32
-	}
-	return r.Cur
-}
-
-func (n *node) makeAdmin() (err error) {
-	s := n.settings
-	var token admin.Secret
-	if s.AdminTokenFile != "" {
-		if token, err = readSecret("--admin-token-file", s.AdminTokenFile); err != nil {
-			return err
-		}
-	}
-	view := operatorsView{n}
-	n.admin, err = admin.New(admin.Config{
-		Listeners: n.adminListeners(), Token: token, NodeID: s.NodeID, Pprof: s.Pprof, Version: thisBuild().Version, Log: n.log,
-	}, admin.Deps{Node: view, Instances: view, States: view, Apps: view, Tokens: view, Sources: n.sources()})
-	return err
-}
-
 // errForced is the end of a node that got a second signal.
 var errForced = errors.New("stopped at once by a second signal: not every client was told")
 
@@ -215,24 +115,55 @@ const (
 	// forceTimeout how long after a second signal.
 	stopTimeout  = 10 * time.Second
 	forceTimeout = 2 * time.Second
+	// handOverTimeout bounds how long another node may take to lead.
+	handOverTimeout = 3 * time.Second
 )
 
-// runNode runs a node until a signal, the end of ctx or the end of a part.
+// runNode runs a node until a signal, the end of ctx or the end of a part. Where the cluster has ended the node's session
+// (it was cut off for too long, or removed), the node begins a new life at once.
 func runNode(ctx context.Context, w *world, s *settings, cert certificate, log *slog.Logger, dev *devNode) error {
+	for {
+		err := runLife(ctx, w, s, cert, log, dev)
+		if !errors.Is(err, cluster.ErrSessionOver) || ctx.Err() != nil {
+			return err
+		}
+		log.Warn("the cluster has ended the session of this node; it begins a new life", "node", s.NodeID, "err", err)
+	}
+}
+
+// runLife is one life of a node.
+func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *slog.Logger, dev *devNode) error {
 	n, err := assemble(ctx, s, cert, log, dev)
 	if err != nil {
 		return err
 	}
 	run := newStages()
-	cause := n.up(ctx, w, run)
-	if cause == nil {
+	rising, cancel := context.WithCancel(ctx)
+	defer cancel()
+	risen := make(chan error, 1)
+	go func() { risen <- n.up(rising, w, run) }()
+	var cause error
+	for ended := false; !ended; {
 		select {
+		case err := <-risen:
+			if ended = err != nil; ended {
+				cause = err
+			}
+			risen = nil
+			continue
 		case sig := <-w.signals:
 			n.log.Info("the node is stopping; a second signal stops it at once", "signal", sig.String(), "drain", s.Drain.Duration())
+		case <-n.left:
+			n.log.Info("the node has left the cluster and is stopping", "drain", s.Drain.Duration())
 		case <-ctx.Done():
 		case cause = <-run.failed:
 			n.log.Error("a part of the node failed; the node is stopping", "err", cause)
 		}
+		ended = true
+	}
+	cancel()
+	if risen != nil {
+		<-risen // it starts nothing more
 	}
 	return errors.Join(cause, n.down(context.WithoutCancel(ctx), w, run))
 }
@@ -287,6 +218,14 @@ func (n *node) down(ctx context.Context, w *world, run *stages) error {
 func (n *node) start(ctx context.Context, run *stages) error {
 	// The table first: everything proposes to it.
 	run.start(ctx, "table", n.table.Run)
+	// The operators' port before anything else: a node that does not come up can be looked at.
+	run.start(ctx, "admin", n.admin.Run)
+	if err := n.table.Joined(ctx); err != nil {
+		return fmt.Errorf("join the cluster: %w", err)
+	}
+	if err := n.makeRest(); err != nil {
+		return err
+	}
 	// Then what this boot signs with, so that no token is handed out that others cannot check.
 	if err := n.table.PutKey(ctx, n.kid, n.public); err != nil {
 		return fmt.Errorf("publish the signing key: %w", err)
@@ -298,6 +237,7 @@ func (n *node) start(ctx context.Context, run *stages) error {
 		}
 	}
 	run.start(ctx, "logins", n.logins.Run)
+	run.start(ctx, "logins of others", func(ctx context.Context) error { return n.logins.Follow(ctx, n.loginPeers) })
 	if files, ok := n.cert.(*certs.Reloading); ok {
 		run.start(ctx, "certificates", func(ctx context.Context) error {
 			ticker := time.NewTicker(certs.CheckEvery)
@@ -305,8 +245,6 @@ func (n *node) start(ctx context.Context, run *stages) error {
 			return files.Run(ctx, ticker.C)
 		})
 	}
-	// The operators' port before any client or backend: a node that does not come up can be looked at.
-	run.start(ctx, "admin", n.admin.Run)
 	run.start(ctx, "router", n.router.Run)
 	// Backends before clients: who restarts a node wants instances to be back when clients ask for their states.
 	for _, ln := range n.bound["tunnel"] {
@@ -326,6 +264,28 @@ func (n *node) start(ctx context.Context, run *stages) error {
 func (n *node) shutdown(ctx, drain context.Context, run *stages) error {
 	// 1. Not ready: load balancers look elsewhere before anything else changes.
 	n.draining.Store(true)
+	if n.joined.Load() {
+		n.drain(drain)
+	}
+	// 4. Leadership goes to another node and gossip learns that this one is gone, while all of it still works: nobody has
+	// to find out by waiting.
+	over, cancel := context.WithTimeout(ctx, handOverTimeout)
+	if err := n.table.HandOver(over); err != nil {
+		n.log.Warn("leadership could not be handed over", "err", err)
+	}
+	cancel()
+	// 5. The parts end in the opposite order of their start: listeners of clients, clients, listeners of tunnels, the
+	// router with its tunnels (whole frames are still written) and links, the logins that wait to be written, the operators'
+	// port, which could be watched until here, and last the table, because all before may still propose to it.
+	end, cancel := context.WithTimeout(ctx, stopTimeout)
+	defer cancel()
+	err := run.stop(end)
+	n.bound.close()
+	return err
+}
+
+// drain lets sessions and tunnels leave.
+func (n *node) drain(drain context.Context) {
 	// 2. Clients are told to come back elsewhere, spread over half the time, so that they do not arrive there all at
 	// once. Tunnels stay up meanwhile: who is still here is still served.
 	length := n.settings.Drain.Duration()
@@ -337,12 +297,4 @@ func (n *node) shutdown(ctx, drain context.Context, run *stages) error {
 	// 3. Native instances are told to attach elsewhere; no new session or tunnel is taken. After the clients, because an
 	// instance that leaves takes its states along.
 	n.router.Drain()
-	// 4. The parts end in the opposite order of their start: listeners of clients, clients, listeners of tunnels, the
-	// router with its tunnels (whole frames are still written), the operators' port, which could be watched until here,
-	// the logins that wait to be written, and last the table, because all before may still propose to it.
-	end, cancel := context.WithTimeout(ctx, stopTimeout)
-	defer cancel()
-	err := run.stop(end)
-	n.bound.close()
-	return err
 }

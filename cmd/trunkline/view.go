@@ -16,6 +16,7 @@ import (
 
 	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/auth"
+	"github.com/trunkline-edge/trunkline/edge"
 	"github.com/trunkline-edge/trunkline/edge/client"
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/wire"
@@ -41,8 +42,11 @@ var errDraining = errors.New("the node is stopping")
 
 // ready answers why the node takes no new work, or nil.
 func (n *node) ready() error {
-	if n.draining.Load() {
+	switch {
+	case n.draining.Load():
 		return errDraining
+	case !n.joined.Load():
+		return errNotUp
 	}
 	return n.router.Ready()
 }
@@ -63,11 +67,24 @@ func (n *node) adminListeners() []net.Listener {
 
 // sources are the parts that count.
 func (n *node) sources() []admin.Source {
-	list := []admin.Source{n.table, n.logins, n.tokens, n.people, n.router, n.client, n.endpoints, n.tunnels}
+	list := []admin.Source{n.table, n.logins, restOf{n}}
 	if files, ok := n.cert.(admin.Source); ok {
 		list = append(list, files)
 	}
 	return list
+}
+
+// restOf are the parts that count once the node has joined.
+type restOf struct{ *node }
+
+// Collect emits what they counted.
+func (n restOf) Collect(emit func(name string, value float64, labels ...string)) {
+	if !n.joined.Load() {
+		return
+	}
+	for _, part := range []admin.Source{n.tokens, n.people, n.router, n.client, n.endpoints, n.tunnels} {
+		part.Collect(emit)
+	}
 }
 
 // verifier is the node's tokens as edge/client asks for them.
@@ -151,10 +168,13 @@ func (v operatorsView) Status(context.Context) (admin.Status, error) {
 	table := v.table.Table()
 	out := admin.Status{
 		NodeID: v.settings.NodeID, Region: v.settings.Region, Version: thisBuild().Version,
-		NodeSession: uint64(v.table.Node()), StartedAt: v.started.Round(0), Ready: v.ready() == nil, Draining: v.draining.Load(),
+		StartedAt: v.started.Round(0), Ready: v.ready() == nil, Draining: v.draining.Load(),
 		AppsMode: v.settings.Apps, PublicURL: v.settings.PublicURL, TLS: v.settings.TLS, CAFile: v.caFile,
 		Addresses: v.bound.addresses(), TableIndex: table.Index(),
-		Instances: len(table.AllInstances()), Sessions: v.router.Sessions(),
+		Instances: len(table.AllInstances()),
+	}
+	if v.joined.Load() {
+		out.NodeSession, out.Sessions = uint64(v.table.Node()), v.router.Sessions()
 	}
 	apps := table.Apps()
 	out.Apps = len(apps)
@@ -179,7 +199,10 @@ func (v operatorsView) Instances(_ context.Context, app *wire.AppID) ([]admin.In
 }
 
 func (v operatorsView) instance(in placement.Instance) admin.Instance {
-	at := v.router.Attachment(in.ID)
+	var at edge.Attachment
+	if v.joined.Load() {
+		at = v.router.Attachment(in.ID)
+	}
 	load, _, _ := v.table.Load(in.ID)
 	kind := "legacy"
 	if in.Native {
@@ -236,7 +259,10 @@ func (v operatorsView) appsWithStates(only *wire.AppID) []wire.AppID {
 func (v operatorsView) state(app wire.AppID, id wire.StateID, row placement.Row) admin.State {
 	out := admin.State{
 		App: app.String(), State: id.String(), Status: "firm", Instance: uint64(row.Instance), Epoch: uint64(row.Epoch),
-		Tainted: row.Taint, Sessions: v.router.SessionsIn(app, id),
+		Tainted: row.Taint,
+	}
+	if v.joined.Load() {
+		out.Sessions = v.router.SessionsIn(app, id)
 	}
 	switch {
 	case row.Free:

@@ -20,6 +20,9 @@ func (v operatorsView) MintTest(ctx context.Context, app wire.AppID, t admin.Tes
 	if !appRules(v).Allowed(app) {
 		return admin.Token{}, fmt.Errorf("app %s: make it with `trunkline apps create`: %w", app, admin.ErrNotFound)
 	}
+	if !v.joined.Load() {
+		return admin.Token{}, fmt.Errorf("%w: %w", errNotUp, admin.ErrUnavailable)
+	}
 	id := auth.Identity{Type: auth.TypeNickname, ID: t.User, Name: or(t.Name, t.User)}
 	if t.User == "" {
 		var err error

@@ -10,7 +10,7 @@ func TestClientSDKFromLoginToGoodbye(t *testing.T) {
 	t.Parallel()
 	n, a := startDev(t), newApp()
 	backend := a.backend(t, n, "store-1", "WELCOME=welcome")
-	c := startNode(t, "client-sdk", "client.mjs", "API_BASE="+n.https(), "APP_ID="+a.id, "NODE_EXTRA_CA_CERTS="+n.ca)
+	c := startNode(t, "client-sdk", "client.mjs", "API_BASE="+n.https(), "APP_ID="+a.id, "NODE_EXTRA_CA_CERTS="+n.clients.ca)
 	token, user := a.login(t, n)
 	a.create(t, n, token, nil) // so that the instance is there
 	backend.await(t, "newState", func(e event) bool { return e.Event == "newState" && e.User == user })
@@ -43,8 +43,8 @@ func TestClientSDKFromLoginToGoodbye(t *testing.T) {
 		t.Errorf("list/public of another region shows %v", other)
 	}
 	details := c.do(t, map[string]any{"do": "details", "room": room}).Details
-	if details["status"] != "active" || details["host"] != n.host || details["port"] != float64(8080) || details["transportType"] != "tls" {
-		t.Errorf("connectioninfo is %v, want %s:8080 by tls", details, n.host)
+	if details["status"] != "active" || details["host"] != n.clients.host || details["port"] != float64(8080) || details["transportType"] != "tls" {
+		t.Errorf("connectioninfo is %v, want %s:8080 by tls", details, n.clients.host)
 	}
 
 	c.do(t, map[string]any{"do": "connect", "room": room})

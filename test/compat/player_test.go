@@ -31,7 +31,7 @@ func newApp() app {
 // resolved says only that it reached a port.
 func (a app) backend(t *testing.T, n *node, store string, env ...string) *program {
 	t.Helper()
-	base := []string{"COORDINATOR_HOST=" + n.host, "APP_SECRET=" + a.secret, "STORE_ID=" + store}
+	base := []string{"COORDINATOR_HOST=" + n.tunnels.host, "APP_SECRET=" + a.secret, "STORE_ID=" + store}
 	p := startNode(t, store, "backend.mjs", append(base, env...)...)
 	p.await(t, "register() to resolve", is("registered"))
 	a.awaitInstance(t, n, named(store))

@@ -112,7 +112,7 @@ func TestServerSDKFramesBeforeTheRegistration(t *testing.T) {
 	t.Parallel()
 	n, a := startServe(t, "--legacy-grace", "10s"), newApp()
 	const name = "coordinator.invalid"
-	backend := a.backend(t, n, "store-1", "CHATTER_MS=1", "COORDINATOR_HOST="+name, "LOOKUP="+name+"="+n.host, "LOOKUP_MS=40")
+	backend := a.backend(t, n, "store-1", "CHATTER_MS=1", "COORDINATOR_HOST="+name, "LOOKUP="+name+"="+n.tunnels.host, "LOOKUP_MS=40")
 	token, user := a.login(t, n)
 	state := a.create(t, n, token, nil)
 	a.joinAs(t, n, state, token, user)

@@ -111,14 +111,22 @@ var binaryPath = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// node is a running trunkline on a host of its own, with all ports at their defaults.
+// node is a running trunkline on a host of its own, with all ports at their defaults. Clients and backends go to the node
+// that its fields name: itself, or others of its cluster.
 type node struct {
 	*process
 	host string
 	ca   string // file of the throw-away CA; dev only
 	log  string // what it logs, over all of its lives
 	args []string
+
+	clients, tunnels, players *node // for HTTP and WebSocket, for backends, for TCP clients
+	joined                    []*node
 }
+
+// clustered says that every coordinator of this run is a cluster of three nodes, and that each kind of client and the
+// backends are on another one.
+var clustered = os.Getenv("TRUNKLINE_CLUSTERED") != ""
 
 // host returns an address in 127/8 that no other process of this suite has.
 func host() string {
@@ -129,28 +137,69 @@ func host() string {
 // startDev starts `trunkline dev` and waits until it serves.
 func startDev(t *testing.T, flags ...string) *node {
 	t.Helper()
-	n := &node{host: host()}
-	n.args = append([]string{"dev", "--bind-addr", n.host, "--admin-addr", n.host + ":7180"}, flags...)
-	n.run(t)
-	return n
+	return startNodes(t, func(host string) []string {
+		return append([]string{"dev", "--bind-addr", host, "--admin-addr", host + ":7180"}, flags...)
+	})
+}
+
+// startNodes starts one node, or three.
+func startNodes(t *testing.T, args func(host string) []string) *node {
+	t.Helper()
+	first := &node{host: host()}
+	first.clients, first.tunnels, first.players = first, first, first
+	first.args = args(first.host)
+	if !clustered {
+		first.run(t)
+		return first
+	}
+	key := filepath.Join(t.TempDir(), "cluster.key")
+	path, err := binaryPath()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(path, "keygen", "-o", key, "compat").CombinedOutput(); err != nil {
+		t.Fatalf("keygen: %v\n%s", err, out)
+	}
+	first.args = append(first.args, "--key-file", key, "--node-id", "n1")
+	for i := range 2 {
+		n := &node{host: host()}
+		n.clients, n.tunnels, n.players = n, n, n
+		n.args = append(args(n.host), "--key-file", key, "--node-id", fmt.Sprintf("n%d", i+2), "--join", first.host)
+		first.joined = append(first.joined, n)
+	}
+	first.tunnels, first.clients = first.joined[0], first.joined[1]
+	first.run(t)
+	return first
 }
 
 // startServe starts `trunkline serve` without TLS, open to any app, with a data directory that outlives a restart.
 func startServe(t *testing.T, flags ...string) *node {
 	t.Helper()
-	n := &node{host: host()}
-	n.args = append([]string{
-		"serve", "--tls", "off", "--apps", "open", "--bind-addr", n.host, "--admin-addr", n.host + ":7180",
-		"--client-addr", n.host + ":8080", "--data-dir", t.TempDir(), "--drain", "1s",
-	}, flags...)
-	n.run(t)
-	return n
+	return startNodes(t, func(host string) []string {
+		return append([]string{
+			"serve", "--tls", "off", "--apps", "open", "--bind-addr", host, "--admin-addr", host + ":7180",
+			"--client-addr", host + ":8080", "--data-dir", t.TempDir(), "--drain", "1s",
+		}, flags...)
+	})
 }
 
 var caLine = regexp.MustCompile(`NODE_EXTRA_CA_CERTS=(\S+)`)
 
-// run starts the process, at first or once more with the same flags, and waits until it serves.
+// run starts the process, at first or once more with the same flags, and those of its cluster, and waits until they serve.
 func (n *node) run(t *testing.T) {
+	t.Helper()
+	n.begin(t)
+	for _, other := range n.joined {
+		other.begin(t)
+	}
+	for _, one := range n.all() {
+		one.ready(t)
+	}
+}
+
+func (n *node) all() []*node { return append([]*node{n}, n.joined...) }
+
+func (n *node) begin(t *testing.T) {
 	t.Helper()
 	path, err := binaryPath()
 	if err != nil {
@@ -174,58 +223,70 @@ func (n *node) run(t *testing.T) {
 			t.Logf("what trunkline logged:\n%s", logged[max(0, len(logged)-8<<10):])
 		}
 	})
-	n.ready(t)
 }
 
-// stop ends the process the way an operator does and waits for it.
+// stop ends the process, and those of its cluster, the way an operator does and waits for them.
 func (n *node) stop(t *testing.T) {
 	t.Helper()
-	n.signal(syscall.SIGTERM)
+	for _, one := range n.all() {
+		one.signal(syscall.SIGTERM)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	select {
-	case <-n.ended:
-	case <-ctx.Done():
-		t.Fatal("trunkline did not end after SIGTERM")
+	for _, one := range n.all() {
+		select {
+		case <-one.ended:
+		case <-ctx.Done():
+			t.Fatal("trunkline did not end after SIGTERM")
+		}
 	}
 }
 
-func (n *node) http() string   { return "http://" + n.host + ":8080" }
-func (n *node) https() string  { return "https://" + n.host + ":8080" }
-func (n *node) tunnel() string { return n.host + ":7147" }
-func (n *node) tcp() string    { return n.host + ":7148" }
+// kill ends the process, and those of its cluster, with SIGKILL and waits for them.
+func (n *node) kill() {
+	for _, one := range n.all() {
+		one.process.kill()
+	}
+}
+
+func (n *node) http() string   { return "http://" + n.clients.host + ":8080" }
+func (n *node) https() string  { return "https://" + n.clients.host + ":8080" }
+func (n *node) tunnel() string { return n.tunnels.host + ":7147" }
+func (n *node) tcp() string    { return n.players.host + ":7148" }
 
 func (n *node) api() legacyclient.API {
 	return legacyclient.API{Base: n.http(), HTTP: &http.Client{Timeout: patience}}
 }
 
-// operator speaks to the operators' port.
+// operator speaks to the operators' port of the node that has the backends.
 func (n *node) operator(t *testing.T) *admin.Client {
 	t.Helper()
-	c, err := admin.NewClient("http://"+n.host+":7180", "", nil)
+	c, err := admin.NewClient("http://"+n.tunnels.host+":7180", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-func (n *node) ws() legacyclient.Dialer { return legacyclient.Dialer{Base: "ws://" + n.host + ":8080"} }
+func (n *node) ws() legacyclient.Dialer {
+	return legacyclient.Dialer{Base: "ws://" + n.clients.host + ":8080"}
+}
 
 // wss is ws over TLS, trusting the CA that dev made.
 func (n *node) wss(t *testing.T) legacyclient.Dialer {
 	t.Helper()
-	pem, err := os.ReadFile(n.ca)
+	pem, err := os.ReadFile(n.clients.ca)
 	if err != nil {
 		t.Fatalf("read the CA of dev: %v", err)
 	}
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(pem) {
-		t.Fatalf("%s holds no certificate", n.ca)
+		t.Fatalf("%s holds no certificate", n.clients.ca)
 	}
-	return legacyclient.Dialer{Base: "wss://" + n.host + ":8080", TLS: &tls.Config{RootCAs: pool, ServerName: n.host}}
+	return legacyclient.Dialer{Base: "wss://" + n.clients.host + ":8080", TLS: &tls.Config{RootCAs: pool, ServerName: n.clients.host}}
 }
 
-// ready waits until the process serves.
+// ready waits until this one process serves.
 func (n *node) ready(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -240,7 +301,8 @@ func (n *node) ready(t *testing.T) {
 	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 	for {
-		if answer, err := n.api().Call(ctx, http.MethodGet, "/readyz", nil, nil); err == nil && answer.Status == http.StatusOK {
+		own := legacyclient.API{Base: "http://" + n.host + ":8080", HTTP: &http.Client{Timeout: patience}}
+		if answer, err := own.Call(ctx, http.MethodGet, "/readyz", nil, nil); err == nil && answer.Status == http.StatusOK {
 			return
 		}
 		select {

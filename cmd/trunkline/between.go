@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/trunkline-edge/trunkline/admin"
+	"github.com/trunkline-edge/trunkline/auth/logins"
+	"github.com/trunkline-edge/trunkline/cluster/control"
+	"github.com/trunkline-edge/trunkline/cluster/nodeport"
+	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// What nodes ask each other beyond what package cluster does by itself.
+
+var errNotUp = errors.New("the node is not up yet")
+
+// handlers answer other nodes.
+func (n *node) handlers() map[control.Verb]control.Handler {
+	return map[control.Verb]control.Handler{
+		control.Probe:   n.answerProbe,
+		control.Logins:  func(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) { return n.logins.Answer(ctx, body) },
+		control.Forward: n.answerForward,
+	}
+}
+
+// serveLink takes a connection that another node has made for its links.
+func (n *node) serveLink(ctx context.Context, conn net.Conn, from wire.NodeSession) {
+	if !n.joined.Load() {
+		_ = conn.Close()
+		return
+	}
+	n.router.ServeLink(ctx, conn, from)
+}
+
+// probe asks another node whether the tunnel of an instance there lives: u64 instance, u32 gen; answered by one byte.
+func (n *node) probe(ctx context.Context, at wire.NodeSession, instance wire.InstanceID, gen wire.Gen) (bool, error) {
+	body := binary.BigEndian.AppendUint64(nil, uint64(instance))
+	answer, err := n.table.Call(ctx, at, control.Probe, binary.BigEndian.AppendUint32(body, uint32(gen)))
+	if err != nil {
+		return false, err
+	}
+	return len(answer) == 1 && answer[0] == 1, nil
+}
+
+func (n *node) answerProbe(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
+	switch {
+	case len(body) != 12:
+		return nil, fmt.Errorf("a probe of %d bytes", len(body))
+	case !n.joined.Load():
+		return nil, errNotUp
+	}
+	instance, gen := wire.InstanceID(binary.BigEndian.Uint64(body)), wire.Gen(binary.BigEndian.Uint32(body[8:]))
+	if n.router.ProbeInstance(ctx, instance, gen) {
+		return []byte{1}, nil
+	}
+	return []byte{0}, nil
+}
+
+// loginPeers are the login stores of the other nodes, and a channel that is closed when there may be others.
+func (n *node) loginPeers() ([]logins.Peer, <-chan struct{}) {
+	table := n.table.Table()
+	changed := table.Changed()
+	var out []logins.Peer
+	for name := range latestSessions(table) {
+		if name == n.settings.NodeID {
+			continue
+		}
+		out = append(out, logins.Peer{Name: name, Ask: func(ctx context.Context, question []byte) ([]byte, error) {
+			to, ok := latestSessions(table)[name]
+			if !ok {
+				return nil, fmt.Errorf("node %s has no session", name)
+			}
+			return n.table.Call(ctx, to.ID, control.Logins, question)
+		}})
+	}
+	return out, changed
+}
+
+// latestSessions answers the newest session of every node that has one, by the node's name.
+func latestSessions(table *placement.Table) map[string]placement.Session {
+	out := map[string]placement.Session{}
+	for _, s := range table.Sessions() { // oldest first
+		out[s.Node] = s
+	}
+	return out
+}
+
+// forwarded is an operator's request that one node passes on to another, answered its answer.
+type forwarded struct {
+	Method string          `json:"method"`
+	Path   string          `json:"path"`
+	Body   json.RawMessage `json:"body,omitempty"`
+}
+
+type answered struct {
+	Status int             `json:"status"`
+	Body   json.RawMessage `json:"body,omitempty"`
+}
+
+// Forward has another node answer a request.
+func (v clusterView) Forward(ctx context.Context, node, method, path string, body []byte) (status int, answer []byte, err error) {
+	to, ok := latestSessions(v.table.Table())[node]
+	if !ok {
+		return 0, nil, fmt.Errorf("node %q: %w", clip(node), admin.ErrNotFound)
+	}
+	question, err := json.Marshal(forwarded{method, path, body})
+	if err != nil {
+		return 0, nil, fmt.Errorf("pass a request on: %w", err)
+	}
+	text, err := v.table.Call(ctx, to.ID, control.Forward, question)
+	if err != nil {
+		return 0, nil, fmt.Errorf("node %s: %w: %w", node, admin.ErrUnreachable, err)
+	}
+	var a answered
+	if err := json.Unmarshal(text, &a); err != nil {
+		return 0, nil, fmt.Errorf("answer of node %s: %w: %w", node, admin.ErrUnreachable, err)
+	}
+	return a.Status, a.Body, nil
+}
+
+func (n *node) answerForward(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
+	var q forwarded
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("a request that was passed on: %w", err)
+	}
+	status, answer := n.admin.Answer(ctx, q.Method, q.Path, q.Body)
+	return json.Marshal(answered{status, answer})
+}
