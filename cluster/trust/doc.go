@@ -16,10 +16,26 @@
 // Keys change in three steps, each on all nodes before the next: Add, Use, Drop. Each rewrites the file, atomically, and
 // each may be repeated. A file that somebody has changed by hand is not written over.
 //
+// # Certificates
+//
+// An Authority belongs to a cluster and is known to its voters; it signs certificates of 30 days. An Identity is a node's
+// own: its Ed25519 key pair, made once in its folder, and its present certificate. A certificate says, in its one URI, of
+// which incarnation of the cluster it is and of which node, and in its organizational unit that it is one of a node:
+//
+//	trunkline://<incarnation, 32 hex digits>/<node id, escaped>
+//
+// ServerTLS and ClientTLS speak TLS 1.3 only and check the other end alike: one certificate of a node, of our incarnation,
+// signed by our authority for this use, valid now, and not refused by the function that was handed in, which is where
+// a caller compares with what the cluster knows of that node (its key, that it is not revoked). ClientTLS also compares
+// the node with the one that was to be reached. A new certificate counts from the next handshake on; connections that
+// are there stay. Validity is compared with the wall clock and begins an hour before a certificate is made, so clocks may
+// be apart by that.
+//
 // # What it refuses
 //
 // Files with secrets that others than their owner may use, links, and what is no plain file, with a sentence that says
-// what to do.
+// what to do. Keys that are not Ed25519, chains of more than one certificate, names written in another way than ours,
+// TLS below 1.3, resumed sessions.
 //
 // The package starts no goroutine.
 package trust
