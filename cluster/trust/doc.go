@@ -31,11 +31,29 @@
 // are there stay. Validity is compared with the wall clock and begins an hour before a certificate is made, so clocks may
 // be apart by that.
 //
+// # Enrolment
+//
+// A node that has no certificate, or only one that has expired, asks any node for one over a connection made with EnrolTLS
+// (one that has a good one asks in the same way, over any connection). It sends a request: its id, its public key, the
+// cluster's name, the incarnation it has been in. With it go MACs made with every secret that it has, over the request and
+// over key material of that very TLS connection (Binding), so whoever sits between the two can neither make nor pass on
+// one. The other end accepts any secret that it has too, and proves the same one in its answer, which covers the request:
+// a certificate, or the addresses of voters, who can give one, or a refusal. All answers that are proved say of which
+// cluster and incarnation they are, and how often that was recovered. Who has none of our secrets gets a refusal without
+// proof, and learns nothing. The asker takes an unproved refusal for what it is, the word of anybody, and nothing
+// else without proof. enrol_bytes.go has the bytes.
+//
+//	asker    Identity.NewRequest, Keys.SealRequest                        Keys.OpenAnswer, Identity.SetGrant
+//	asked                           Keys.OpenRequest, Asked.Check, Asked.Answer or Refuse
+//
+// A request does not prove that the asker has the private key: a certificate for a key that one does not have opens
+// nothing.
+//
 // # What it refuses
 //
 // Files with secrets that others than their owner may use, links, and what is no plain file, with a sentence that says
 // what to do. Keys that are not Ed25519, chains of more than one certificate, names written in another way than ours,
-// TLS below 1.3, resumed sessions.
+// TLS below 1.3, resumed sessions. Requests above 1 KiB, answers above 16 KiB, whatever has a byte too many.
 //
 // The package starts no goroutine.
 package trust
