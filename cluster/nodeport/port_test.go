@@ -188,14 +188,16 @@ func TestAPanicEndsOneConnection(t *testing.T) {
 	from := run(t, a.config(t, nodeport.OS(), "a"))
 	other := must(from.Dial(t.Context(), b.Addr().String(), "b", nodeport.Control))
 	reads(t, other, "a\n")
-	ends(t, must(from.Dial(t.Context(), b.Addr().String(), "b", nodeport.Link)))
-	refused(t, b, nodeport.Panicked, 1)
+	for i := range 5 {
+		ends(t, must(from.Dial(t.Context(), b.Addr().String(), "b", nodeport.Link)))
+		refused(t, b, nodeport.Panicked, uint64(i+1))
+	}
 	if _, err := io.WriteString(other, "alive"); err != nil {
 		t.Fatal(err)
 	}
 	reads(t, other, "alive")
-	if log.count("broken") != 1 {
-		t.Error("the log does not have the panic")
+	if n := log.count("panic=broken"); n != 1 {
+		t.Errorf("%d lines about five panics", n)
 	}
 }
 
@@ -295,4 +297,28 @@ func TestKindsAreTheBytesOfTheWire(t *testing.T) {
 	if nodeport.Raft != 1 || nodeport.Control != 2 || nodeport.Link != 3 {
 		t.Error("a kind has another byte than it had")
 	}
+}
+
+func TestConnectionsThatNobodyAcceptsAreClosed(t *testing.T) {
+	a := newAuthority(t)
+	b := run(t, a.config(t, nodeport.OS(), "b"))
+	raft := b.Listener(nodeport.Raft)
+	from := run(t, a.config(t, nodeport.OS(), "a"))
+	var first net.Conn
+	for i := range 65 { // one more than may wait
+		c := must(from.Dial(t.Context(), b.Addr().String(), "b", nodeport.Raft))
+		if i == 0 {
+			first = c
+		}
+		until(t, "it is there", func() bool { n := b.Counters(); return n.Served+n.Refused[nodeport.NobodyAccepts] == uint64(i+1) })
+	}
+	refused(t, b, nodeport.NobodyAccepts, 1)
+	_ = raft.Close() // ends those that waited
+	ends(t, first)
+	refused(t, b, nodeport.NobodyAccepts, 1)
+	next := b.Listener(nodeport.Raft)
+	c := must(from.Dial(t.Context(), b.Addr().String(), "b", nodeport.Raft))
+	in := must(next.Accept())
+	_ = in.Close()
+	ends(t, c)
 }

@@ -79,7 +79,8 @@ type complaints struct {
 	next  [reasons]time.Time
 }
 
-func (c *complaints) add(r Reason, from net.Addr, err error) {
+// add counts a refusal, and returns whether it was worth a line.
+func (c *complaints) add(r Reason, from net.Addr, err error) bool {
 	now := c.now()
 	c.mu.Lock()
 	c.count[r]++
@@ -90,13 +91,14 @@ func (c *complaints) add(r Reason, from net.Addr, err error) {
 	}
 	c.mu.Unlock()
 	if !say {
-		return
+		return false
 	}
 	attrs := []any{"reason", r.String(), "from", from.String(), "more", more}
 	if err != nil {
 		attrs = append(attrs, "error", clip(err.Error()))
 	}
 	c.log.Warn("node port: connection refused", attrs...)
+	return true
 }
 
 func (c *complaints) counts() Refused {

@@ -98,7 +98,6 @@ func (p *Port) serve(ctx context.Context, c *Conn) {
 	}
 	switch p.enqueue(kind, c) {
 	case queued:
-		p.served.Add(1)
 		kept = true
 	case queueFull:
 		p.complain.add(NobodyAccepts, c.raw.RemoteAddr(), nil)
@@ -154,8 +153,7 @@ func (p *Port) welcome(ctx context.Context, c *Conn) (Kind, error) {
 
 func (p *Port) handle(ctx context.Context, c *Conn, h Handler) {
 	defer func() {
-		if v := recover(); v != nil {
-			p.complain.add(Panicked, c.raw.RemoteAddr(), nil)
+		if v := recover(); v != nil && p.complain.add(Panicked, c.raw.RemoteAddr(), nil) {
 			p.log.Error("node port: a handler panicked", "node", c.peer.NodeID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		}
 		_ = c.Close()
@@ -214,12 +212,12 @@ func (p *Port) enqueue(kind Kind, c *Conn) outcome {
 	if l == nil || c.peer.Anonymous() {
 		return noQueue
 	}
-	select {
-	case l.queue <- c:
-		return queued
-	default:
+	if len(l.queue) == cap(l.queue) {
 		return queueFull
 	}
+	p.served.Add(1)
+	l.queue <- c // there is room: only this function puts something in, and the lock is held
+	return queued
 }
 
 func (l *listener) Accept() (net.Conn, error) {
