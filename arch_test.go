@@ -403,8 +403,12 @@ func roomOf(folder string) (room, bool) {
 	}
 }
 
-// testOf says whether a test file imports the very package that it tests, or one below it.
-func testOf(s source, folder string) bool { return s.test && within(folder, s.folder) }
+// testOf says whether a test file imports the very package that it tests, or one below it, or the network in memory that
+// the parts of the cluster are tested on.
+func testOf(s source, folder string) bool {
+	rig := folder == "cluster/clustertest" && within(s.folder, "cluster")
+	return s.test && (within(folder, s.folder) || rig)
+}
 
 func within(name, root string) bool { return name == root || strings.HasPrefix(name, root+"/") }
 
