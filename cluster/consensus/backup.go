@@ -158,6 +158,8 @@ func (r *Replica) Restore(ctx context.Context, src io.Reader, begin func(saved, 
 	}()
 	defer reader.Close()
 	err = r.ask(ctx, func(rf *raft.Raft) error {
+		r.restoring.Add(1) // raft panics when it is stopped in between
+		defer r.restoring.Add(-1)
 		return rf.Restore(&raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: snap.Index, Size: length}, reader, 0)
 	})
 	if err != nil {

@@ -85,6 +85,8 @@ type Replica struct {
 	progress progress
 	peers    contacts
 	counts   counts
+	// restoring counts the backups being restored.
+	restoring atomic.Int32
 
 	mu       sync.Mutex
 	closing  bool

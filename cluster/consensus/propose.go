@@ -43,12 +43,10 @@ func (r *Replica) ask(ctx context.Context, do func(rf *raft.Raft) error) error {
 
 func told(err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, errKnown), errors.Is(err, ErrUnknown), errors.Is(err, ErrNotLeader):
+		return err
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return ErrNotLeader
-	case errors.Is(err, errKnown):
-		return err
 	}
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
@@ -134,18 +132,21 @@ func (r *Replica) propose(ctx context.Context, entries [][]byte) ([]placement.Re
 	return out.results, out.index, nil
 }
 
+// collect waits for all entries. It answers as raft does where none was taken, and otherwise that it is unknown what became of
+// them, since some may be committed.
 func collect(rf *raft.Raft, entries [][]byte) (out outcome, err error) {
 	futures := make([]raft.ApplyFuture, len(entries))
 	for i, e := range entries {
 		futures[i] = rf.ApplyLog(raft.Log{Data: e}, 0)
 	}
+	refused := 0
 	for i, f := range futures {
 		if ferr := f.Error(); ferr != nil {
-			if i > 0 && err == nil { // some of them are committed
-				ferr = fmt.Errorf("after %d of %d entries: %w", i, len(futures), errors.New(ferr.Error()))
-			}
 			if err == nil {
-				err = ferr
+				err = fmt.Errorf("%w: entry %d of %d: %w", ErrUnknown, i+1, len(futures), ferr)
+			}
+			if errors.Is(told(ferr), ErrNotLeader) {
+				refused++
 			}
 			continue
 		}
@@ -154,6 +155,9 @@ func collect(rf *raft.Raft, entries [][]byte) (out outcome, err error) {
 			return out, fmt.Errorf("%w: %w", errKnown, a.err)
 		}
 		out.results, out.index = append(out.results, a.results...), f.Index()
+	}
+	if refused == len(futures) && refused > 0 {
+		return out, ErrNotLeader
 	}
 	return out, err
 }

@@ -151,7 +151,8 @@ func (r *Replica) shutdown(helpers *sync.WaitGroup, cause error) error {
 }
 
 // settle waits for the answers to what raft was asked: raft forgets some of it when it is stopped in between. Where it
-// cannot answer any more, because its main goroutine was ended, a moment is enough; where it hangs, its end is awaited.
+// cannot answer any more, because its main goroutine was ended, a moment is enough; where it hangs, or
+// restores a backup, its end is awaited.
 func (r *Replica) settle(stuck bool) {
 	answered := make(chan struct{})
 	go func() {
@@ -162,9 +163,13 @@ func (r *Replica) settle(stuck bool) {
 		<-answered
 		return
 	}
+	limit := time.After(min(r.cfg.Timing.LeaderLease+500*time.Millisecond, endTime/2))
+	if r.restoring.Load() > 0 {
+		limit = nil
+	}
 	select {
 	case <-answered:
-	case <-time.After(min(r.cfg.Timing.LeaderLease+500*time.Millisecond, endTime/2)):
+	case <-limit:
 	}
 }
 
