@@ -50,7 +50,7 @@ var rooms = []room{
 	},
 	{
 		"cluster",
-		[]string{"cluster/consensus", "cluster/gossip", "cluster/nodeport", "cluster/trust", "placement", "wire"},
+		[]string{"cluster/consensus", "cluster/control", "cluster/gossip", "cluster/nodeport", "cluster/trust", "placement", "wire"},
 		"agreement never sees a client's frame: control plane and data plane meet in the table alone",
 	},
 	{
@@ -61,6 +61,11 @@ var rooms = []room{
 		"cluster/nodeport",
 		[]string{"cluster/trust"},
 		"the port between nodes carries bytes for others and understands none of them",
+	},
+	{
+		"cluster/control",
+		[]string{"cluster/nodeport", "cluster/trust"},
+		"calls between nodes carry bytes under a verb; what a verb means is its handler's business",
 	},
 	{
 		"cluster/gossip",
@@ -408,8 +413,12 @@ func roomOf(folder string) (room, bool) {
 	}
 }
 
-// testOf says whether a test file imports the very package that it tests, or one below it.
-func testOf(s source, folder string) bool { return s.test && within(folder, s.folder) }
+// testOf says whether a test file imports the very package that it tests, or one below it, or the network in memory that
+// the parts of the cluster are tested on.
+func testOf(s source, folder string) bool {
+	rig := folder == "cluster/clustertest" && within(s.folder, "cluster")
+	return s.test && (within(folder, s.folder) || rig)
+}
 
 func within(name, root string) bool { return name == root || strings.HasPrefix(name, root+"/") }
 

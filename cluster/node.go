@@ -11,7 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/trunkline-edge/trunkline/cluster/consensus"
@@ -28,7 +27,9 @@ type Node struct {
 	table   *placement.Table
 	replica *consensus.Replica
 	self    placement.Session
-	dir     *dataDir // nil: in memory
+	halt    context.CancelFunc // ends the replica
+	halted  chan error         // has its end
+	dir     *dataDir           // nil: in memory
 
 	proposals chan *proposal
 	stopped   chan struct{}
@@ -51,8 +52,8 @@ const (
 	openTime = time.Minute
 )
 
-// Open makes the table, or loads it from its data directory, and opens a node session. Raft begins to run here, since its
-// library has no other moment for it; nothing is proposed by others before Run. Errors say what to do: a directory in
+// Open makes the table, or loads it from its data directory, and opens a node session. Raft runs from here on, since
+// opening a session needs it; nothing is proposed by others before Run. Errors say what to do: a directory in
 // use, one that others may read, one of another kind, a log or snapshot that is damaged.
 func Open(cfg Config) (*Node, error) {
 	cfg.fill()
@@ -79,10 +80,9 @@ func (n *Node) load() error {
 		}
 		n.dir, folder = dir, dir.path
 	}
-	_, transport := raft.NewInmemTransport(onlyVoter)
 	var err error
 	n.replica, err = consensus.New(consensus.Config{
-		Dir: folder, ID: onlyVoter, Transport: transport, Timing: consensus.Alone(),
+		Dir: folder, ID: onlyVoter, Addr: onlyVoter, Timing: consensus.OneRegion(), Now: n.cfg.Now,
 		SnapshotBytes: n.cfg.SnapshotBytes, Log: n.log,
 	}, n.table)
 	switch {
@@ -105,9 +105,12 @@ const onlyVoter = "1"
 func (n *Node) lead() error {
 	fresh, err := n.replica.Fresh()
 	if err == nil && fresh {
-		err = n.replica.Bootstrap(raft.Server{ID: onlyVoter, Address: onlyVoter})
+		err = n.replica.Bootstrap(consensus.Server{ID: onlyVoter, Addr: onlyVoter})
 	}
 	if err == nil {
+		run, stop := context.WithCancel(context.Background())
+		n.halt, n.halted = stop, make(chan error, 1)
+		go func() { n.halted <- n.replica.Run(run) }() // ends with Run or Close
 		ctx, cancel := context.WithTimeout(context.Background(), openTime)
 		defer cancel()
 		err = n.replica.Lead(ctx)
@@ -150,7 +153,18 @@ func (n *Node) form() *placement.Form {
 // no longer be trusted: what was promised until then is kept, nothing more is promised.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.replica.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case err := <-n.halted:
+			n.halted <- nil
+			return err
+		case <-ctx.Done():
+			n.halt()
+			err := <-n.halted
+			n.halted <- nil
+			return err
+		}
+	})
 	g.Go(func() error { return n.write(ctx) })
 	g.Go(func() error { return n.sweepEvery(ctx, time.Minute) })
 	err := g.Wait()
@@ -164,7 +178,12 @@ func (n *Node) Run(ctx context.Context) error {
 // Close gives up a Node that was never run. Run does so itself when it returns.
 func (n *Node) Close() error {
 	var err error
-	if n.replica != nil {
+	switch {
+	case n.halt != nil:
+		n.halt()
+		err = <-n.halted
+		n.halted <- nil
+	case n.replica != nil:
 		err = n.replica.Close()
 	}
 	n.end()

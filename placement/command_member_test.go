@@ -24,8 +24,8 @@ func TestClusterIsWhatItWasFormedAs(t *testing.T) {
 	if got := w.table.Cluster(); got != (ClusterInfo{}) {
 		t.Errorf("before Form: %+v", got)
 	}
-	w.must(&Form{Generation: 3, Incarnation: [16]byte{9}, MACKey: [32]byte{8}, Name: "games", Profile: MultiRegion})
-	want := ClusterInfo{Name: "games", Profile: MultiRegion, Generation: 3, Incarnation: [16]byte{9}}
+	w.must(&Form{Generation: 3, Incarnation: [16]byte{9}, MACKey: [32]byte{8}, Name: "games", Profile: MultiRegion, Region: "eu"})
+	want := ClusterInfo{Name: "games", Profile: MultiRegion, Region: "eu", Generation: 3, Incarnation: [16]byte{9}}
 	if got := w.table.Cluster(); got != want {
 		t.Errorf("cluster %+v, want %+v", got, want)
 	}

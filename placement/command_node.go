@@ -14,6 +14,7 @@ type Form struct {
 	MACKey      [32]byte // random: signs anonymous ids, keys hashes; secret
 	Name        string   // of the cluster, for people and for gossip's label; at most MaxName bytes
 	Profile     uint8    // OneRegion or MultiRegion
+	Region      string   // of the node that forms the cluster: its nodes are voters first
 }
 
 // Kind returns KindForm.
@@ -22,19 +23,19 @@ func (*Form) Kind() Kind { return KindForm }
 func (f *Form) append(dst []byte) []byte {
 	dst = appendU32(dst, f.Generation)
 	dst = append(dst, f.Incarnation[:]...)
-	return append(appendText(append(dst, f.MACKey[:]...), f.Name), f.Profile)
+	return appendText(append(appendText(append(dst, f.MACKey[:]...), f.Name), f.Profile), f.Region)
 }
 
 func (f *Form) decode(r *reader) {
 	f.Generation, f.Incarnation, f.MACKey = r.u32(), r.id128(), r.hash()
-	f.Name, f.Profile = r.text(MaxName), r.upTo(MultiRegion)
+	f.Name, f.Profile, f.Region = r.text(MaxName), r.upTo(MultiRegion), r.text(MaxRegion)
 }
 
 func (f *Form) apply(c *content, _ uint64) Result {
 	if c.cluster.Generation != 0 || f.Generation == 0 || f.Generation >= 1<<24 {
 		return Result{Outcome: Refused}
 	}
-	c.form(ClusterInfo{f.Name, f.Profile, f.Generation, f.Incarnation}, f.MACKey)
+	c.form(ClusterInfo{f.Name, f.Profile, f.Region, f.Generation, f.Incarnation}, f.MACKey)
 	c.note(Change{Kind: NodesChanged})
 	return Result{Outcome: Done}
 }

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "write testdata/*.golden anew")
 func samples() []Command {
 	app := wire.AppID(bytes.Repeat([]byte{0xaa}, 32))
 	return []Command{
-		&Form{Generation: 0x010203, Incarnation: [16]byte{1}, MACKey: [32]byte{2}, Name: "games", Profile: MultiRegion},
+		&Form{Generation: 0x010203, Incarnation: [16]byte{1}, MACKey: [32]byte{2}, Name: "games", Profile: MultiRegion, Region: "eu"},
 		&OpenSession{
 			NodeID: "n1", Region: "eu", NodeAddr: "10.0.0.1:7947", GossipAddr: "10.0.0.1:7946", Key: [32]byte{18}, Proto: 19,
 		},

@@ -21,6 +21,7 @@ var (
 	ErrAppExists     = errors.New("the app exists already")
 	ErrFull          = errors.New("a limit of the table is reached")
 	ErrDenied        = errors.New("the node is revoked, or bound to another key")
+	ErrUnknown       = errors.New("what was asked may or may not have been done")
 	ErrStopped       = errors.New("the table is not being written any more")
 )
 

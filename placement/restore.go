@@ -149,12 +149,12 @@ func (s *restorer) each(in *reader, take func(*reader) error) error {
 func (s *restorer) takeHead(in *reader) error {
 	index, generation := in.u64(), in.u32()
 	incarnation, macKey := in.id128(), in.hash()
-	name, profile := in.text(MaxName), in.upTo(MultiRegion)
+	name, profile, region := in.text(MaxName), in.upTo(MultiRegion), in.text(MaxRegion)
 	if in.bad || index > maxIndex || generation >= 1<<24 {
 		return damaged("index %d, generation %d", index, generation)
 	}
 	s.c.index = index
-	s.c.form(ClusterInfo{name, profile, generation, incarnation}, macKey)
+	s.c.form(ClusterInfo{name, profile, region, generation, incarnation}, macKey)
 	return nil
 }
 

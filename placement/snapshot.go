@@ -98,7 +98,7 @@ func (t *Table) Snapshot() *Snapshot {
 func (c *content) appendHead(dst []byte) []byte {
 	dst = appendU32(appendU64(dst, c.index), c.cluster.Generation)
 	dst = append(append(dst, c.cluster.Incarnation[:]...), c.macKey[:]...)
-	return append(appendText(dst, c.cluster.Name), c.cluster.Profile)
+	return appendText(append(appendText(dst, c.cluster.Name), c.cluster.Profile), c.cluster.Region)
 }
 
 // WriteTo writes the snapshot down. It may be called again, with the same bytes as a result.

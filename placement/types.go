@@ -67,6 +67,7 @@ type NodeInfo struct {
 type ClusterInfo struct {
 	Name        string // at most MaxName bytes
 	Profile     uint8  // OneRegion or MultiRegion
+	Region      string // of the node that formed it, at most MaxRegion bytes
 	Generation  uint32 // upper 24 bits of every epoch; 0 before the table is formed
 	Incarnation [16]byte
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -13,7 +15,10 @@ import (
 
 // machine applies committed entries to the table. raft calls it from one goroutine.
 type machine struct {
-	table *placement.Table
+	table   *placement.Table
+	grown   func(bytes int64) // told of the bytes applied since the last snapshot
+	written atomic.Int64
+	longest atomic.Int64 // nanoseconds that applying an entry took
 
 	once   sync.Once
 	failed chan struct{} // closed at the first entry that cannot be applied
@@ -26,8 +31,8 @@ type answer struct {
 	err     error
 }
 
-func newMachine(table *placement.Table) *machine {
-	return &machine{table: table, failed: make(chan struct{})}
+func newMachine(table *placement.Table, grown func(int64)) *machine {
+	return &machine{table: table, grown: grown, failed: make(chan struct{})}
 }
 
 // Apply applies one entry.
@@ -50,10 +55,15 @@ func (m *machine) apply(l *raft.Log) answer {
 		return answer{err: m.err}
 	default:
 	}
+	began := time.Now()
 	results, err := m.table.Apply(l.Index, l.Data, nil)
+	if took := int64(time.Since(began)); took > m.longest.Load() {
+		m.longest.Store(took)
+	}
 	if err != nil {
 		m.fail(fmt.Errorf("apply log entry %d: %w", l.Index, err))
 	}
+	m.grown(m.written.Add(int64(len(l.Data))))
 	return answer{results, err}
 }
 
@@ -64,14 +74,27 @@ func (m *machine) fail(err error) {
 	})
 }
 
+// broken returns why the machine has failed, nil while it has not.
+func (m *machine) broken() error {
+	select {
+	case <-m.failed:
+		return m.err
+	default:
+		return nil
+	}
+}
+
 // Snapshot freezes the table, which stops nobody.
 func (m *machine) Snapshot() (raft.FSMSnapshot, error) { return frozen{m.table.Snapshot()}, nil }
 
-// Restore takes the table of a snapshot in place of what is here, once all of it is read and its checksums are right.
+// Restore takes the table of a snapshot in place of what is here, once all of it is read and its checksums are right. One
+// that is damaged is on the disk already when raft calls this: the replica must not start from it again.
 func (m *machine) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	if err := m.table.Restore(bufio.NewReaderSize(r, 1<<20)); err != nil {
-		return fmt.Errorf("restore the table: %w: %w", ErrCorrupt, err)
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		m.fail(err)
+		return err
 	}
 	return nil
 }

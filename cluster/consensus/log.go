@@ -31,6 +31,7 @@ type logStore struct {
 	buf      []byte
 	spots    []spot
 	sync     func(took time.Duration) // told of every sync
+	probe    *probe
 }
 
 // spot is where an entry of the batch under way will lie, from the begin of what is written.
@@ -39,8 +40,8 @@ type spot struct {
 }
 
 // openLog opens or makes the log of a folder.
-func openLog(dir string, open func(string, int64) (File, error), synced func(time.Duration)) (*logStore, error) {
-	s := &logStore{dir: dir, open: open, sync: synced}
+func openLog(dir string, open func(string, int64) (File, error), synced func(time.Duration), p *probe) (*logStore, error) {
+	s := &logStore{dir: dir, open: open, sync: synced, probe: p}
 	if err := s.recover(); err != nil {
 		s.close()
 		return nil, err
@@ -177,13 +178,15 @@ func (s *logStore) put(first uint64) (*segment, error) {
 			return nil, err
 		}
 	}
-	_, err := seg.file.WriteAt(s.buf, seg.used)
-	if err == nil {
-		began := time.Now()
-		if err = seg.file.Sync(); err == nil {
-			s.sync(time.Since(began))
+	err := s.probe.during(func() error {
+		if _, err := seg.file.WriteAt(s.buf, seg.used); err != nil {
+			return err
 		}
-	}
+		began := time.Now()
+		err := seg.file.Sync()
+		s.sync(time.Since(began))
+		return err
+	})
 	if err != nil {
 		s.broken = fmt.Errorf("%s can no longer be trusted: %w", seg.path, err)
 		return nil, s.broken

@@ -1,20 +1,24 @@
 package consensus
 
 import (
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/hashicorp/raft"
 )
 
 const segmentPrefix = "log-"
 
 // recover reads all segments. A batch that is not whole at the very end of the newest one is a write that a crash cut
 // off: nobody was told of it, and the next batch takes its place. Anywhere else it is ErrCorrupt, and so it is where a
-// whole batch follows it. (A bit that flips in the very last batch cannot be told from a write cut off; the other
-// replicas have what it held.)
+// whole batch follows it, or where one bit makes it whole. (What is damaged worse in the very last batch cannot be told
+// from a write cut off.)
 func (s *logStore) recover() error {
 	list, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -67,7 +71,7 @@ func (s *logStore) readSegment(seg *segment, newest bool) error {
 	if torn == at {
 		return nil
 	}
-	if !newest || followed(b[at:]) {
+	if !newest || followed(b[at:]) || flipped(b[at:]) {
 		return fmt.Errorf("%w at byte %d", ErrCorrupt, at)
 	}
 	// What is left of the write is wiped, so that it is never taken for a batch behind the next one.
@@ -112,4 +116,57 @@ func followed(b []byte) bool {
 		}
 	}
 	return false
+}
+
+// flipped says whether b begins with a batch that is whole but for one bit. It leaves b as it was.
+func flipped(b []byte) bool {
+	if len(b) < batchHead {
+		return false
+	}
+	without := func(at int, bit byte) bool {
+		b[at] ^= bit
+		defer func() { b[at] ^= bit }()
+		return whole(b)
+	}
+	for i := range 8 * batchSummed { // what the checksum does not cover, and itself
+		if without(i/8, 1<<(i%8)) {
+			return true
+		}
+	}
+	n := int(binary.BigEndian.Uint32(b[4:]))
+	if binary.BigEndian.Uint32(b) != batchMagic || n > len(b)-batchHead {
+		return false
+	}
+	covered := b[batchSummed : batchHead+n]
+	at, bit, ok := flippedBit(covered, binary.BigEndian.Uint32(b[8:]))
+	return ok && without(batchSummed+at, bit)
+}
+
+// whole says whether b begins with a batch all of whose checksums are right.
+func whole(b []byte) bool {
+	next, ok := readBatch(b)
+	at := batchHead
+	for _, size := range next.sizes {
+		var l raft.Log
+		ok = ok && readEntry(b[at:at+size], 0, &l) == nil
+		at += size
+	}
+	return ok
+}
+
+// flippedBit finds the bit of b without which its CRC-32C would be sum. Flipping a bit changes the checksum by a value that
+// depends on its distance from the end alone, and is another one for each.
+func flippedBit(b []byte, sum uint32) (at int, bit byte, ok bool) {
+	change := crc32.Checksum(b, castagnoli) ^ sum
+	const byLast = crc32.Castagnoli // the change by the very last bit
+	for i, d := 0, uint32(byLast); i < 8*len(b); i++ {
+		if d == change {
+			return len(b) - 1 - i/8, 0x80 >> (i % 8), true
+		}
+		carry := d & 1
+		if d >>= 1; carry == 1 {
+			d ^= byLast
+		}
+	}
+	return 0, 0, false
 }

@@ -28,6 +28,7 @@ import (
 const (
 	batchMagic  = 0x544c4231 // TLB1
 	batchHead   = 24
+	batchSummed = 12 // where the checksum of a batch begins to cover it
 	batchAlign  = 8
 	entryHead   = 29
 	maxBatch    = 4 << 20 // bytes of a body, but for one entry alone
@@ -119,7 +120,7 @@ func endBatch(dst []byte, first uint64, count int) []byte {
 	binary.BigEndian.PutUint32(b[4:], uint32(len(b)-batchHead))
 	binary.BigEndian.PutUint64(b[12:], first)
 	binary.BigEndian.PutUint32(b[20:], uint32(count))
-	binary.BigEndian.PutUint32(b[8:], crc32.Checksum(b[12:], castagnoli))
+	binary.BigEndian.PutUint32(b[8:], crc32.Checksum(b[batchSummed:], castagnoli))
 	for len(dst)%batchAlign != 0 {
 		dst = append(dst, 0)
 	}
@@ -139,7 +140,7 @@ func readBatch(b []byte) (out batch, ok bool) {
 		return out, false
 	}
 	n := int(binary.BigEndian.Uint32(b[4:]))
-	if n > len(b)-batchHead || binary.BigEndian.Uint32(b[8:]) != crc32.Checksum(b[12:batchHead+n], castagnoli) {
+	if n > len(b)-batchHead || binary.BigEndian.Uint32(b[8:]) != crc32.Checksum(b[batchSummed:batchHead+n], castagnoli) {
 		return out, false
 	}
 	out.first = binary.BigEndian.Uint64(b[12:])
