@@ -205,7 +205,7 @@ func TestStatesTakeTurns(t *testing.T) {
 	tun.Flush()
 	big.Data(a, 1, make([]byte, 4<<20), false)
 	tun.Flush()
-	tun.mux.heartbeat()
+	tun.heartbeat()
 	small.Data(b, 1, []byte("small"), false)
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
