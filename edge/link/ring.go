@@ -14,6 +14,9 @@ func (r *ring) len() int { return int(r.end - r.acked) }
 
 // write appends p; the caller has compared with the limit.
 func (r *ring) write(p []byte) {
+	if len(p) == 0 {
+		return
+	}
 	if need := r.len() + len(p); need > len(r.buf) {
 		r.grow(need)
 	}
