@@ -57,17 +57,18 @@ type routed struct {
 
 // carriedEnd is either end as a link.Receiver.
 type carriedEnd struct {
-	r     *routed
-	near  *tunnel.Near
-	far   *tunnel.Far
-	ended chan error
+	near    *tunnel.Near
+	far     *tunnel.Far
+	sink    tunnel.NearSink
+	handler tunnel.Handler
+	ended   chan error
 }
 
 func (e *carriedEnd) Take(batch []byte) error {
 	if e.near != nil {
-		return e.near.Take(batch, sinkOf{r: e.r})
+		return e.near.Take(batch, e.sink)
 	}
-	return e.far.Take(batch, handlerOf{r: e.r})
+	return e.far.Take(batch, e.handler)
 }
 
 func (e *carriedEnd) Drained() { e.Room() }
@@ -158,7 +159,7 @@ func newRouted(t testing.TB, hooks func(r *routed)) *routed {
 	r.links[1], err = link.New(cfg, link.Deps{
 		Self: 2, Dial: func(context.Context, wire.NodeSession) (net.Conn, error) { return nil, net.ErrClosed },
 		Accept: func(_ wire.NodeSession, _ wire.InstanceID, _ wire.Gen, rt *link.Route) link.Receiver {
-			e := &carriedEnd{r: r, far: tunnel.NewFar(rt, tunnel.Default()), ended: make(chan error, 1)}
+			e := &carriedEnd{far: tunnel.NewFar(rt, tunnel.Default()), handler: handlerOf{r: r}, ended: make(chan error, 1)}
 			r.far.Store(e)
 			close(r.ready)
 			return e
@@ -185,7 +186,7 @@ func newRouted(t testing.TB, hooks func(r *routed)) *routed {
 		all.Wait()
 	})
 	r.route = r.links[0].Route(2, 7, 1, late{r})
-	r.near.Store(&carriedEnd{r: r, near: tunnel.NewNear(r.route, tunnel.Default()), ended: make(chan error, 1)})
+	r.near.Store(&carriedEnd{near: tunnel.NewNear(r.route, tunnel.Default()), sink: sinkOf{r: r}, ended: make(chan error, 1)})
 	select {
 	case <-r.ready:
 	case <-time.After(routePatience):
@@ -305,6 +306,49 @@ func TestMessagesCrossTheLinkInOrderWhateverBreaks(t *testing.T) {
 			t.Errorf("only %d connections broke", n)
 		}
 	})
+}
+
+// A frame takes no memory on its way from one node to the other.
+func TestFramesOnTheLinkTakeNoMemory(t *testing.T) {
+	if raced {
+		t.Skip("pools forget under the race detector")
+	}
+	opened, done := make(chan struct{}, 1), make(chan struct{}, 1)
+	const frames = 20_000
+	count := 0
+	r := newRouted(t, func(r *routed) {
+		r.onOpen = func(tunnel.Session) { opened <- struct{}{} }
+		r.onData = func(ch uint32, p []byte) {
+			r.far.Load().far.Uplink(wire.StateID(ch), 9).Consumed(len(p))
+			if count++; count%frames == 0 {
+				done <- struct{}{}
+			}
+		}
+	})
+	near, s, payload := r.near.Load().near, r.sessions(t, 1, opened)[0], make([]byte, 64)
+	send := func() {
+		l := near.Line(s.State, 9)
+		for i := range frames {
+			for wait := l.Admit(len(payload)); wait != nil; wait = l.Admit(len(payload)) {
+				near.Flush()
+				<-wait
+			}
+			l.Data(s, uint64(i), payload, false)
+			if i%16 == 15 {
+				near.Flush()
+			}
+		}
+		near.Flush()
+		<-done
+	}
+	for range 5 {
+		send()
+	}
+	if n := testing.AllocsPerRun(5, send); n > frames/10 { // TLS takes a little for each of its records
+		t.Errorf("%v allocations for %d frames", n, frames)
+	} else {
+		t.Logf("%v allocations for %d frames", n, frames)
+	}
 }
 
 // BenchmarkRoute sends messages of 64 bytes in batches, as sessions under load do, through Near, lane, TLS and Far.
