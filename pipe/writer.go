@@ -2,6 +2,7 @@ package pipe
 
 import (
 	"crypto/tls"
+	"io"
 	"net"
 	"runtime"
 	"sync"
@@ -13,7 +14,7 @@ import (
 // stands on a connection whose Write does not block: a Conn, or TLS over one.
 // An empty Writer holds no buffer.
 type Writer struct {
-	c    net.Conn
+	c    io.WriteCloser
 	base *Conn // nil when there is none below c
 
 	mu     sync.Mutex
@@ -26,8 +27,15 @@ type Writer struct {
 	last   time.Duration // above zero: close when nobody writes any more, and linger
 }
 
-// NewWriter returns a Writer on c.
-func NewWriter(c net.Conn) *Writer { return &Writer{c: c, base: Base(c)} }
+// NewWriter returns a Writer on c, whose Write gets all that was gathered
+// between two calls of it, whole.
+func NewWriter(c io.WriteCloser) *Writer {
+	w := &Writer{c: c}
+	if nc, ok := c.(net.Conn); ok {
+		w.base = Base(nc)
+	}
+	return w
+}
 
 // Acquire locks the Writer and returns the bytes gathered so far, to append
 // to. Release must follow, from the same goroutine, without I/O in between.

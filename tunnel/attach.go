@@ -39,7 +39,7 @@ type Handler interface {
 // Attachment is the instance's end of one native tunnel.
 // All methods but Run may be called from any goroutine.
 type Attachment struct {
-	*mux
+	*wired
 	instance wire.InstanceID
 	gen      wire.Gen
 }
@@ -156,7 +156,7 @@ func registered(c *conn, f *wire.Frame) (*Attachment, error) {
 		c.cfg.Heartbeat, c.cfg.Silence = beat, beats*beat
 	}
 	return &Attachment{
-		mux: newMux(c, int(min(body.Credit, 64<<20))), instance: body.Instance, gen: body.Gen,
+		wired: newWired(c, int(min(body.Credit, 64<<20))), instance: body.Instance, gen: body.Gen,
 	}, nil
 }
 
@@ -169,7 +169,7 @@ func (a *Attachment) Gen() wire.Gen { return a.gen }
 // Run reads until the tunnel ends and hands everything to h. It returns an
 // *[Error], always.
 func (a *Attachment) Run(ctx context.Context, h Handler) error {
-	return a.run(ctx, func() error {
+	return a.c.run(ctx, func() error {
 		return a.split(func(f *wire.Frame) error { return a.take(f, h) }, h.Drained)
 	}, a.keep)
 }
@@ -184,17 +184,10 @@ func (a *Attachment) Goodbye() {
 }
 
 // Close ends the tunnel after what is queued, within Config.Linger.
-func (a *Attachment) Close(reason string) { a.end(fail(reason, nil)) }
+func (a *Attachment) Close(reason string) { a.c.end(fail(reason, nil)) }
 
 // CloseChannel answers Handler.Closed for a session whose state is gone.
-func (a *Attachment) CloseChannel(channel uint32) {
-	b := a.w.Acquire()
-	first := a.closeOurs(channel)
-	a.w.Release(b)
-	if first {
-		a.control(&wire.Frame{Type: wire.Close, Channel: channel, Code: wire.CodeNormal})
-	}
-}
+func (a *Attachment) CloseChannel(channel uint32) { a.hangUp(channel) }
 
 // Uplink returns a state's way to the coordinator: the same for the same state
 // and epoch until its End. Another epoch replaces it.
@@ -205,150 +198,12 @@ func (a *Attachment) Uplink(state wire.StateID, epoch wire.Epoch) Uplink {
 // take handles one frame of the coordinator.
 func (a *Attachment) take(f *wire.Frame, h Handler) error {
 	switch f.Type {
-	case wire.Data:
-		return a.takeData(f, h)
-	case wire.NewState:
-		return a.takeNewState(f, h)
-	case wire.Open:
-		if f.Channel == 0 {
-			return fail(ReasonFrame, errors.New("open of channel 0"))
-		}
-		a.open(f.Channel, a.line(f.State, f.Epoch))
-		h.Open(Session{
-			Channel: f.Channel, State: f.State, Epoch: f.Epoch, Gen: f.Gen, Conn: f.Conn, Stream: f.Stream,
-			Next: f.Seq, User: string(f.User), Resumed: f.Flags&wire.Resumed != 0,
-		})
-	case wire.Close:
-		if f.Channel == 0 {
-			return fail(ReasonRefused, &CodeError{Code: f.Code, Reason: string(f.Payload)})
-		}
-		if first, _ := a.closeTheirs(f.Channel); first {
-			h.Closed(f.Channel, f.Seq, f.Code)
-		}
-	case wire.StateReleased:
-		h.Released(f.State, f.Epoch)
-	case wire.NotOwner:
-		h.NotOwner(f.State, f.Epoch)
 	case wire.GoAway:
 		h.GoAway()
-	case wire.Ack, wire.Expected, wire.Gap:
-		// Of what the instance sent, which it does not keep; or of what was
-		// lost before this tunnel, where Open has named the number that follows.
+	case wire.Heartbeat, wire.HeartbeatAck:
+		a.alive(f)
 	default:
-		return a.common(f)
+		return a.takeDown(f, h)
 	}
 	return nil
 }
-
-func (a *Attachment) takeData(f *wire.Frame, h Handler) error {
-	l, live := a.on(f.Channel)
-	if l == nil {
-		a.cfg.Counters.drop(dropChannel)
-		return nil
-	}
-	whole, err := a.assemble(l, f)
-	if err != nil || !whole {
-		return err
-	}
-	if !live {
-		l.consumed(hold(len(f.Payload)))
-		return nil
-	}
-	h.Data(f.Channel, f.Seq, f.Payload, f.Flags&wire.Unreliable != 0)
-	return nil
-}
-
-func (a *Attachment) takeNewState(f *wire.Frame, h Handler) error {
-	l := a.line(f.State, f.Epoch)
-	whole, err := a.assemble(l, f)
-	if err != nil || !whole {
-		return err
-	}
-	h.NewState(f.State, f.Epoch, f.User, f.Payload)
-	l.consumed(hold(len(f.Payload)))
-	return nil
-}
-
-// Uplink is one state's way to the coordinator. Calls are ordered as they are
-// made; none blocks, none does I/O before Attachment.Flush, and none does
-// anything once the tunnel has ended. Payloads are copied.
-type Uplink struct{ l *line }
-
-// Accept answers NewState: the state is there.
-func (u Uplink) Accept() {
-	u.l.say(&wire.Frame{Type: wire.StateAccept, State: u.l.state, Epoch: u.l.epoch})
-}
-
-// Refuse answers NewState, or the first Open of a state that cannot be had: the
-// coordinator closes its sessions with the code. The state is forgotten here.
-func (u Uplink) Refuse(code wire.Code, reason string) {
-	u.l.say(&wire.Frame{
-		Type: wire.StateRefuse, State: u.l.state, Epoch: u.l.epoch, Code: code, Payload: []byte(reason),
-	})
-	u.l.endIdle()
-}
-
-// Release asks that the state be forgotten; Handler.Released or NotOwner answers.
-func (u Uplink) Release() {
-	u.l.say(&wire.Frame{Type: wire.StateRelease, State: u.l.state, Epoch: u.l.epoch})
-}
-
-// Join answers Open: broadcasts that follow are for this session too.
-func (u Uplink) Join(channel uint32) { u.l.say(&wire.Frame{Type: wire.Accept, Channel: channel}) }
-
-// ToSession sends a message to one session.
-func (u Uplink) ToSession(channel uint32, seq uint64, payload []byte, unreliable bool) {
-	f := wire.Frame{Type: wire.Data, Channel: channel, Seq: seq, Payload: payload}
-	if unreliable {
-		f.Flags = wire.Unreliable
-	}
-	u.l.message(&f)
-}
-
-// ToUser sends a message to all sessions of a user.
-func (u Uplink) ToUser(user string, payload []byte) {
-	u.l.message(&wire.Frame{
-		Type: wire.Broadcast, Flags: wire.ToUser, State: u.l.state, Epoch: u.l.epoch,
-		User: []byte(user), Payload: payload,
-	})
-}
-
-// ToAll sends a message to every joined session but the one on channel except;
-// 0 excepts none.
-func (u Uplink) ToAll(except uint32, payload []byte, unreliable bool) {
-	f := wire.Frame{Type: wire.Broadcast, State: u.l.state, Epoch: u.l.epoch, Channel: except, Payload: payload}
-	if except != 0 {
-		f.Flags |= wire.Except
-	}
-	if unreliable {
-		f.Flags |= wire.Unreliable
-	}
-	u.l.message(&f)
-}
-
-// CloseSession ends this end of a session, after all that was sent to it: a
-// kick, or the answer to Handler.Closed. Only the first call does anything.
-func (u Uplink) CloseSession(channel uint32, seq uint64, code wire.Code, reason string) {
-	u.l.close(&wire.Frame{Type: wire.Close, Channel: channel, Seq: seq, Code: code, Payload: []byte(reason)})
-}
-
-// Ack says that every message up to seq is done with. It goes before what the
-// state has queued.
-func (u Uplink) Ack(channel uint32, seq uint64) {
-	u.l.m.control(&wire.Frame{Type: wire.Ack, Channel: channel, Seq: seq})
-}
-
-// Expected says which number is waited for.
-func (u Uplink) Expected(channel uint32, seq uint64) {
-	u.l.m.control(&wire.Frame{Type: wire.Expected, Channel: channel, Seq: seq})
-}
-
-// Consumed returns the credit of one message of Handler.Data with n bytes.
-func (u Uplink) Consumed(n int) { u.l.consumed(hold(n)) }
-
-// Admit asks whether n more bytes are welcome: nil, go on; else the channel is
-// closed when it is time to ask again, or when the tunnel ends.
-func (u Uplink) Admit(n int) (wait <-chan struct{}) { return u.l.admit(n) }
-
-// End forgets the state on this tunnel and what is queued for it.
-func (u Uplink) End() { u.l.end() }

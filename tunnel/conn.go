@@ -33,39 +33,64 @@ func (c *Config) PipeOptions(stall time.Duration) pipe.Options {
 	return pipe.Options{MaxPending: 2*c.TunnelMark + c.MaxMessage + legacyHead, Stall: stall}
 }
 
-// conn is what both kinds and both ends have: a connection with its reader and
-// writer, its signs of life, and why it ended.
-type conn struct {
+// core is what every end has, with or without a connection of its own: what it
+// writes to, and why it has ended.
+type core struct {
 	kind Kind
 	cfg  Config
+	w    *pipe.Writer
+	done chan struct{} // closed when it has ended
+	dead atomic.Bool   // set with done
+
+	mu    sync.Mutex
+	cause *Error
+}
+
+func newCore(kind Kind, w *pipe.Writer, cfg Config) core {
+	return core{kind: kind, cfg: cfg, w: w, done: make(chan struct{})}
+}
+
+func (c *core) Kind() Kind  { return c.kind }
+func (c *core) Queued() int { return c.w.Queued() }
+
+// finish makes err the cause unless there is one; false when there is.
+func (c *core) finish(err *Error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != nil {
+		return false
+	}
+	c.cause = err
+	c.dead.Store(true)
+	close(c.done)
+	return true
+}
+
+// conn is what the ends of both kinds have that own a connection: it with its
+// reader and writer, and its signs of life.
+type conn struct {
+	core
 	nc   net.Conn
 	base *pipe.Conn // nil when there is none below nc
-	w    *pipe.Writer
 	r    *pipe.Reader
 
 	start    time.Time
 	lastRead atomic.Int64 // nanoseconds since start
 	rtt      atomic.Int64
 	kick     chan struct{} // wakes the keeper: something waits for the drain
-	done     chan struct{} // closed when the tunnel has ended
-	dead     atomic.Bool   // set with done
 
 	// farewell, when set, appends to w what the other end shall read last.
 	farewell func(*Error)
-
-	mu    sync.Mutex
-	cause *Error
 }
 
 func newConn(kind Kind, nc net.Conn, r *pipe.Reader, cfg Config) *conn {
 	return &conn{
-		kind: kind, cfg: cfg, nc: nc, base: pipe.Base(nc), w: pipe.NewWriter(nc), r: r,
-		start: cfg.Now(), kick: make(chan struct{}, 1), done: make(chan struct{}),
+		core: newCore(kind, pipe.NewWriter(nc), cfg), nc: nc, base: pipe.Base(nc), r: r,
+		start: cfg.Now(), kick: make(chan struct{}, 1),
 	}
 }
 
-func (c *conn) Kind() Kind         { return c.kind }
-func (c *conn) Queued() int        { return c.w.Queued() }
+// RTT is the last round trip that was measured.
 func (c *conn) RTT() time.Duration { return time.Duration(c.rtt.Load()) }
 
 // since is the time since start on the injected clock.
@@ -79,6 +104,12 @@ func (c *conn) pending() int {
 	return c.base.Pending()
 }
 
+// crowded wakes the keeper, which flushes when the connection has drained.
+func (c *conn) crowded() bool {
+	c.wake()
+	return true
+}
+
 // wake tells the keeper that something waits for the connection to drain.
 func (c *conn) wake() {
 	select {
@@ -90,15 +121,9 @@ func (c *conn) wake() {
 // end makes err the cause unless there is one, closes the connection after what
 // is queued, and makes the reader return. It may be called at any time.
 func (c *conn) end(err *Error) {
-	c.mu.Lock()
-	if c.cause != nil {
-		c.mu.Unlock()
+	if !c.finish(err) {
 		return
 	}
-	c.cause = err
-	c.dead.Store(true)
-	close(c.done)
-	c.mu.Unlock()
 	if c.farewell != nil {
 		c.farewell(err)
 	}

@@ -1,12 +1,9 @@
 package tunnel
 
 import (
-	"context"
 	"fmt"
-	"net"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/trunkline-edge/trunkline/pipe"
 	"github.com/trunkline-edge/trunkline/wire"
@@ -16,11 +13,12 @@ import (
 // included where there is none; frames with a user add its length.
 const frameHead = 128
 
-// mux is what both ends of a native tunnel do alike: sending with control
-// frames first and states in turn, credit both ways, putting messages together,
-// heartbeats.
+// mux is what the ends of the native framing do alike, whatever carries it:
+// sending with control frames first and states in turn, credit both ways,
+// putting messages together.
 type mux struct {
-	*conn
+	*core
+	below below
 
 	// Guarded by the lock of w, which Acquire takes.
 	lines   map[wire.StateID]*line
@@ -29,9 +27,7 @@ type mux struct {
 	queued  int   // bytes in the queues of all lines
 	waiting []*line
 
-	mixed  atomic.Bool  // some line is ready or someone waits
-	answer atomic.Int64 // number of the last heartbeat that was answered
-	report func() Load  // nil at the coordinator's end
+	mixed atomic.Bool // some line is ready or someone waits
 
 	chans struct {
 		sync.Mutex
@@ -44,6 +40,15 @@ type mux struct {
 	partial []*line // that have one
 }
 
+// below is what a mux writes to, seen as a queue.
+type below interface {
+	// pending is how many bytes are under way in it.
+	pending() int
+	// crowded is told that states wait for room. It says whether it will see to
+	// a Flush when there is some; else there is some already.
+	crowded() bool
+}
+
 // channel is one open session of the tunnel.
 type channel struct {
 	l            *line
@@ -53,9 +58,8 @@ type channel struct {
 // maxHalf bounds the channels that the other end leaves half open.
 const maxHalf = 1 << 16
 
-func newMux(c *conn, grant int) *mux {
-	c.keepAlive()
-	m := &mux{conn: c, lines: make(map[wire.StateID]*line), grant: grant}
+func newMux(c *core, b below, grant int) *mux {
+	m := &mux{core: c, below: b, lines: make(map[wire.StateID]*line), grant: grant}
 	m.chans.m = make(map[uint32]*channel)
 	return m
 }
@@ -66,15 +70,16 @@ func newMux(c *conn, grant int) *mux {
 func (m *mux) line(state wire.StateID, epoch wire.Epoch) *line {
 	b := m.w.Acquire()
 	defer func() { m.w.Release(b) }()
-	l := &line{m: m, state: state, epoch: epoch, credit: m.grant}
-	switch old := m.lines[state]; {
-	case old == nil:
-	case old.epoch == epoch:
+	old := m.lines[state]
+	if old != nil && old.epoch == epoch {
 		return old
-	case old.epoch > epoch:
+	}
+	l := &line{m: m, state: state, epoch: epoch, credit: m.grant}
+	if old != nil && old.epoch > epoch {
 		l.ended.Store(true)
 		return l
-	default:
+	}
+	if old != nil {
 		old.clear()
 	}
 	m.lines[state] = l
@@ -99,11 +104,11 @@ func (m *mux) control(f *wire.Frame) {
 	m.w.Release(b)
 }
 
-// room says whether the connection keeps up, n bytes of this batch included.
-func (m *mux) room(n int) bool { return n+m.pending() < highWater }
+// room says whether what is below keeps up, n bytes of this batch included.
+func (m *mux) room(n int) bool { return n+m.below.pending() < highWater }
 
-// Flush writes the batch, and as much of what states have queued as the
-// connection has room for.
+// Flush writes the batch, and as much of what states have queued as there is
+// room for below.
 func (m *mux) Flush() {
 	for m.mixed.Load() {
 		b := m.w.Acquire()
@@ -115,10 +120,7 @@ func (m *mux) Flush() {
 		if m.w.Flush() != nil {
 			return
 		}
-		if !progress {
-			if ready {
-				m.wake() // the keeper goes on when the connection has drained
-			}
+		if !progress && (!ready || m.below.crowded()) {
 			return
 		}
 	}
@@ -152,125 +154,13 @@ func (m *mux) schedule(b []byte) []byte {
 	return b
 }
 
-// keep sends heartbeats, ends a tunnel that is silent, and goes on flushing
-// while a congested connection drains.
-func (m *mux) keep() {
-	beat := time.NewTicker(m.cfg.Heartbeat)
-	defer beat.Stop()
-	drain := time.NewTimer(time.Hour)
-	defer drain.Stop()
-	silent, heard := time.Duration(0), m.lastRead.Load()
-	for {
-		select {
-		case <-m.done:
-			m.wakeAll()
-			return
-		case <-m.kick:
-			drain.Reset(drainPoll)
-		case <-drain.C:
-			m.Flush()
-		case <-beat.C:
-			// Beats are counted, not time: a process that was stopped for a
-			// while must not take its own silence for the other end's.
-			silent += m.cfg.Heartbeat
-			if now := m.lastRead.Load(); now != heard {
-				silent, heard = 0, now
-			}
-			if silent >= m.cfg.Silence {
-				m.end(fail(ReasonIdle, nil))
-				continue
-			}
-			m.heartbeat()
-			m.Flush()
-		}
-	}
-}
-
-// heartbeat writes one; its number is the time, which comes back in the answer.
-func (m *mux) heartbeat() {
-	f := wire.Frame{Type: wire.Heartbeat, Seq: uint64(m.since())}
-	if m.report != nil {
-		load := m.report()
-		f.Size, f.Index = load.Permille, load.Sessions
-	}
-	m.control(&f)
-}
-
-// answered notes the round trip of a heartbeat.
-func (m *mux) answered(seq uint64) {
-	sent := time.Duration(seq)
-	if now := m.since(); sent >= 0 && sent <= now {
-		m.rtt.Store(int64(max(now-sent, 1)))
-		m.answer.Store(int64(sent))
-	}
-}
-
-// Probe sends a heartbeat and waits for the answer to it or to a later one.
-func (m *mux) Probe(ctx context.Context) error {
-	asked := int64(m.since())
-	m.heartbeat()
-	m.Flush()
-	tick := time.NewTicker(probePoll / 5)
-	defer tick.Stop()
-	for m.answer.Load() < asked {
-		select {
-		case <-m.done:
-			return net.ErrClosed
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
-	return nil
-}
-
-// split hands every whole frame of what is unread to take, then calls drained,
-// until reading fails or take does.
-func (m *mux) split(take func(f *wire.Frame) error, drained func()) error {
-	var f wire.Frame
-	for need := 1; ; {
-		b, err := m.fill(need)
-		if err != nil {
-			return err
-		}
-		used, frames := 0, 0
-		for {
-			body, n, err := wire.SplitFrame(b[used:], wire.MaxFrame)
-			if err != nil {
-				return frameFault(err)
-			}
-			if n == 0 {
-				break
-			}
-			if err := f.Decode(body); err != nil {
-				return frameFault(err)
-			}
-			if err := take(&f); err != nil {
-				return err
-			}
-			used += n
-			frames++
-		}
-		need = len(b) - used + 1
-		m.r.Discard(used)
-		m.cfg.Counters.in(Native, frames)
-		drained()
-		m.Flush()
-	}
-}
-
-// common handles the frames that mean the same at both ends.
-func (m *mux) common(f *wire.Frame) error {
-	switch f.Type {
-	case wire.Credit:
-		m.credited(f.State, f.Size)
-	case wire.Heartbeat:
-		m.control(&wire.Frame{Type: wire.HeartbeatAck, Seq: f.Seq})
-	case wire.HeartbeatAck:
-		m.answered(f.Seq)
-	default:
+// takeCredit handles the frame that means the same at both ends; any other is
+// not for this one.
+func (m *mux) takeCredit(f *wire.Frame) error {
+	if f.Type != wire.Credit {
 		return fail(ReasonType, fmt.Errorf("%v is not for this end", f.Type))
 	}
+	m.credited(f.State, f.Size)
 	return nil
 }
 

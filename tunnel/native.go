@@ -8,13 +8,13 @@ import (
 
 // native is the coordinator's end of a native tunnel.
 type native struct {
-	*mux
+	*wired
 	hello     wire.Hello // the answer that is owed until confirmed
 	confirmed bool       // guarded by the lock of w
 }
 
 func newNative(c *conn, hello wire.Hello, grant int) *native {
-	t := &native{mux: newMux(c, grant), hello: hello}
+	t := &native{wired: newWired(c, grant), hello: hello}
 	c.farewell = func(err *Error) {
 		if err.Reason != ReasonPeer {
 			t.sayClose(err.Reason)
@@ -79,14 +79,14 @@ func (t *native) GoAway() {
 	t.Flush()
 }
 
-func (t *native) Close(reason string) { t.end(fail(reason, nil)) }
+func (t *native) Close(reason string) { t.c.end(fail(reason, nil)) }
 
 func (t *native) Line(state wire.StateID, epoch wire.Epoch) Line {
 	return nativeLine{t.line(state, epoch)}
 }
 
 func (t *native) Run(ctx context.Context, sink Sink) error {
-	return t.run(ctx, func() error {
+	return t.c.run(ctx, func() error {
 		return t.split(func(f *wire.Frame) error { return t.take(f, sink) }, sink.Drained)
 	}, t.keep)
 }
@@ -94,40 +94,52 @@ func (t *native) Run(ctx context.Context, sink Sink) error {
 // take handles one frame of the instance.
 func (t *native) take(f *wire.Frame, sink Sink) error {
 	switch f.Type {
+	case wire.GoAway:
+		sink.Leaving()
+	case wire.Heartbeat:
+		sink.Load(Load{Permille: f.Size, Sessions: f.Index})
+		t.alive(f)
+	case wire.HeartbeatAck:
+		t.alive(f)
+	default:
+		return t.takeUp(f, sink)
+	}
+	return nil
+}
+
+// takeUp handles a frame for the coordinator's end that is about sessions and
+// states, or is the last.
+func (m *mux) takeUp(f *wire.Frame, sink Sink) error {
+	switch f.Type {
 	case wire.Data:
-		return t.takeData(f, sink)
+		return m.takeUpData(f, sink)
 	case wire.Broadcast:
-		return t.takeBroadcast(f, sink)
+		return m.takeBroadcast(f, sink)
 	case wire.Close:
 		if f.Channel == 0 {
 			return fail(ReasonPeer, &CodeError{Code: f.Code, Reason: string(f.Payload)})
 		}
-		if first, answer := t.closeTheirs(f.Channel); first && !answer {
+		if first, answer := m.closeTheirs(f.Channel); first && !answer {
 			sink.CloseSession(f.Channel, f.Code, f.Payload)
 		}
 	case wire.Accept, wire.Ack, wire.Expected:
-		t.takeSession(f, sink)
+		m.takeSession(f, sink)
 	case wire.StateAccept:
 		sink.StateAccepted(f.State, f.Epoch)
 	case wire.StateRefuse:
 		sink.StateRefused(f.State, f.Epoch, f.Code, f.Payload)
 	case wire.StateRelease:
 		sink.StateReleased(f.State, f.Epoch)
-	case wire.GoAway:
-		sink.Leaving()
-	case wire.Heartbeat:
-		sink.Load(Load{Permille: f.Size, Sessions: f.Index})
-		return t.common(f)
 	default:
-		return t.common(f)
+		return m.takeCredit(f)
 	}
 	return nil
 }
 
 // takeSession hands up what concerns one session, if it is still open.
-func (t *native) takeSession(f *wire.Frame, sink Sink) {
-	if _, live := t.on(f.Channel); !live {
-		t.cfg.Counters.drop(dropChannel)
+func (m *mux) takeSession(f *wire.Frame, sink Sink) {
+	if _, live := m.on(f.Channel); !live {
+		m.cfg.Counters.drop(dropChannel)
 		return
 	}
 	switch f.Type {
@@ -140,20 +152,20 @@ func (t *native) takeSession(f *wire.Frame, sink Sink) {
 	}
 }
 
-func (t *native) takeData(f *wire.Frame, sink Sink) error {
-	l, live := t.on(f.Channel)
+func (m *mux) takeUpData(f *wire.Frame, sink Sink) error {
+	l, live := m.on(f.Channel)
 	if l == nil {
-		t.cfg.Counters.drop(dropChannel)
+		m.cfg.Counters.drop(dropChannel)
 		return nil
 	}
-	whole, err := t.assemble(l, f)
+	whole, err := m.assemble(l, f)
 	if err != nil || !whole {
 		return err
 	}
 	if live {
 		sink.ToSession(f.Channel, f.Seq, f.Payload, f.Flags&wire.Unreliable != 0)
 	} else {
-		t.cfg.Counters.drop(dropChannel)
+		m.cfg.Counters.drop(dropChannel)
 	}
 	l.consumed(hold(len(f.Payload)))
 	return nil
@@ -162,20 +174,20 @@ func (t *native) takeData(f *wire.Frame, sink Sink) error {
 // takeBroadcast hands up a message to a user or to all. A state that has no
 // line has no session on this tunnel; the message is handed up all the same,
 // and its credit goes back at once since nothing keeps account of it.
-func (t *native) takeBroadcast(f *wire.Frame, sink Sink) error {
-	l := t.find(f.State)
+func (m *mux) takeBroadcast(f *wire.Frame, sink Sink) error {
+	l := m.find(f.State)
 	if l == nil || l.epoch != f.Epoch {
 		if n := len(f.Payload); n > 0 {
-			t.control(&wire.Frame{Type: wire.Credit, State: f.State, Size: uint32(n)})
+			m.control(&wire.Frame{Type: wire.Credit, State: f.State, Size: uint32(n)})
 		}
 		if f.Flags&(wire.More|wire.Cont) != 0 {
-			t.cfg.Counters.drop(dropAssembly)
+			m.cfg.Counters.drop(dropAssembly)
 			return nil
 		}
 		broadcast(f, sink)
 		return nil
 	}
-	whole, err := t.assemble(l, f)
+	whole, err := m.assemble(l, f)
 	if err != nil || !whole {
 		return err
 	}

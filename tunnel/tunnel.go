@@ -79,24 +79,34 @@ type Registration struct {
 	Holds []Held
 }
 
-// Tunnel is the coordinator's end of one attachment of an instance.
-// All methods but Run may be called from any goroutine.
-type Tunnel interface {
+// End is the coordinator's end of an instance's tunnel, whether it owns a
+// connection (Tunnel) or is carried to the node that does (Near). All methods
+// may be called from any goroutine.
+type End interface {
 	// Kind says which framing is spoken.
 	Kind() Kind
 	// Line returns the state's way to the instance: the same Line for the same
 	// state and epoch until its End. Another epoch replaces the older Line.
 	Line(state wire.StateID, epoch wire.Epoch) Line
+	// Flush writes what was said since the last Flush. It does not block.
+	Flush()
+	// Queued returns the bytes that were said and are not on their way.
+	Queued() int
+	// Close ends the tunnel: what is queued is still written, whole frames
+	// only, for at most Config.Linger. Run then returns that reason.
+	Close(reason string)
+}
+
+// Tunnel is the coordinator's end of one attachment of an instance.
+// All methods but Run may be called from any goroutine.
+type Tunnel interface {
+	End
 	// Confirm answers the registration: native writes Registered; legacy
 	// expects no answer and gets none. Call it once, before any Line.
 	Confirm(instance wire.InstanceID, gen wire.Gen)
 	// Greet writes the legacy CONNECTED frame with the app's id, which server
 	// SDK 0.5.0 waits for and others may crash on. Native: nothing.
 	Greet(appID string)
-	// Flush writes what was said since the last Flush. It does not block.
-	Flush()
-	// Queued returns the bytes that were said and that the kernel has not taken.
-	Queued() int
 	// RTT returns the last measured round trip (native: heartbeat, legacy:
 	// TCP's own estimate), 0 when unknown.
 	RTT() time.Duration
@@ -108,9 +118,6 @@ type Tunnel interface {
 	// goroutine. It returns an error with a reason, always; see [ReasonOf].
 	// When Run has returned, no call of sink is made or in progress.
 	Run(ctx context.Context, sink Sink) error
-	// Close ends the tunnel: what is queued is still written, whole frames
-	// only, for at most Config.Linger. Run then returns that reason.
-	Close(reason string)
 	// GoAway asks a native instance to attach elsewhere; it then ends the
 	// tunnel itself. Legacy cannot be told: nothing.
 	GoAway()

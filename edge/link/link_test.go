@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"runtime"
 	"sync"
 	"testing"
@@ -33,7 +32,7 @@ type world struct {
 // node is one node's Links, and the streams that others opened to it.
 type node struct {
 	*Links
-	taken chan *Stream
+	taken chan *stream
 	stop  func()
 }
 
@@ -41,22 +40,41 @@ func newWorld(t testing.TB) *world {
 	return &world{t: t, ports: make(map[wire.NodeSession]string)}
 }
 
-// node starts a node; a second one of the same session takes its place, as a restart would that kept the number.
+// node starts a node whose streams are read by the test; a second one of the same session takes its place, as a restart
+// would that kept the number.
 func (w *world) node(self wire.NodeSession, change func(*Config)) *node {
+	w.t.Helper()
+	n := w.make(self, change, Deps{Accept: func(wire.NodeSession, wire.InstanceID, wire.Gen, *Route) Receiver { return nil }})
+	n.begin = func(s *stream) bool {
+		if !s.mine {
+			n.taken <- s
+		}
+		return true
+	}
+	w.start(self, n)
+	return n
+}
+
+func (w *world) make(self wire.NodeSession, change func(*Config), deps Deps) *node {
 	w.t.Helper()
 	cfg := Default()
 	cfg.Redial, cfg.RedialMost = time.Millisecond, 20*time.Millisecond
 	if change != nil {
 		change(&cfg)
 	}
-	n := &node{taken: make(chan *Stream, 16)}
+	n := &node{taken: make(chan *stream, 16)}
+	deps.Self = self
+	deps.Dial = func(ctx context.Context, to wire.NodeSession) (net.Conn, error) { return w.dial(ctx, self, to) }
 	var err error
-	n.Links, err = New(cfg, Deps{Self: self, Dial: func(ctx context.Context, to wire.NodeSession) (net.Conn, error) {
-		return w.dial(ctx, self, to)
-	}, Accept: func(_ wire.NodeSession, _ int, s *Stream) { n.taken <- s }})
-	if err != nil {
+	if n.Links, err = New(cfg, deps); err != nil {
 		w.t.Fatal(err)
 	}
+	return n
+}
+
+// start lets a node listen and run.
+func (w *world) start(self wire.NodeSession, n *node) {
+	w.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
@@ -82,7 +100,6 @@ func (w *world) node(self wire.NodeSession, change func(*Config)) *node {
 		all.Wait()
 	})
 	w.t.Cleanup(n.stop)
-	return n
 }
 
 // dial connects and says who dials, which the node port does by certificates.
@@ -142,7 +159,7 @@ const last = 1<<64 - 1
 
 // send writes numbered records of random length until enough is closed and least are sent, then one that says so. What is
 // on its way is bounded by the window.
-func send(s *Stream, dice *rand.Rand, least int, enough <-chan struct{}, window chan<- struct{}) error {
+func send(s *stream, dice *rand.Rand, least int, enough <-chan struct{}, window chan<- struct{}) error {
 	for i := uint64(0); ; i++ {
 		window <- struct{}{}
 		b := make([]byte, 12+dice.IntN(2000))
@@ -159,7 +176,7 @@ func send(s *Stream, dice *rand.Rand, least int, enough <-chan struct{}, window 
 		for k := 12; k < len(b); k++ {
 			b[k] = byte(int(i) + k)
 		}
-		if _, err := s.Write(b); err != nil {
+		if err := s.put(nil, b); err != nil {
 			return fmt.Errorf("write %d: %w", i, err)
 		}
 		if number == last {
@@ -169,7 +186,7 @@ func send(s *Stream, dice *rand.Rand, least int, enough <-chan struct{}, window 
 }
 
 // receive reads until the last record and compares every byte.
-func receive(s *Stream, window <-chan struct{}) (n uint64, err error) {
+func receive(s *stream, window <-chan struct{}) (n uint64, err error) {
 	var head [12]byte
 	for ; ; n++ {
 		if _, err := io.ReadFull(s, head[:]); err != nil {
@@ -204,7 +221,7 @@ func TestBrokenConnectionsLoseNothing(t *testing.T) {
 	a, b := w.node(1, nil), w.node(2, nil)
 	var all sync.WaitGroup
 	broken := make(chan struct{})
-	run := func(name string, from, to *Stream, n uint64) {
+	run := func(name string, from, to *stream, n uint64) {
 		window := make(chan struct{}, 500)
 		all.Go(func() {
 			defer close(window)
@@ -224,7 +241,7 @@ func TestBrokenConnectionsLoseNothing(t *testing.T) {
 		})
 	}
 	for lane := range 2 {
-		out := a.Open(2, lane)
+		out := a.open(2, lane)
 		in := <-b.taken
 		run(fmt.Sprintf("lane %d there", lane), out, in, uint64(2*lane))
 		run(fmt.Sprintf("lane %d back", lane), in, out, uint64(2*lane+1))
@@ -236,27 +253,27 @@ func TestBrokenConnectionsLoseNothing(t *testing.T) {
 	}
 	close(broken)
 	all.Wait()
-	if n := a.breaks.Load() + b.breaks.Load(); n < breaks {
+	if n := a.Peers()[0].Breaks + b.Peers()[0].Breaks; n < breaks {
 		t.Errorf("only %d connections broke: the test shows little", n)
 	}
-	t.Logf("%d connections broke, %d times a stream went on", a.breaks.Load()+b.breaks.Load(), b.resumed.Load())
+	t.Logf("%d connections broke, %d times a stream went on", a.Peers()[0].Breaks+b.Peers()[0].Breaks, b.Peers()[0].Resumed)
 }
 
 // pair is a lane between two nodes, both ends.
-func pair(t testing.TB, w *world, change func(*Config)) (a, b *node, out, in *Stream) {
+func pair(t testing.TB, w *world, change func(*Config)) (a, b *node, out, in *stream) {
 	a, b = w.node(1, change), w.node(2, change)
-	out = a.Open(2, 0)
+	out = a.open(2, 0)
 	return a, b, out, <-b.taken
 }
 
-func say(t *testing.T, s *Stream, text string) {
+func say(t *testing.T, s *stream, text string) {
 	t.Helper()
-	if _, err := s.Write([]byte(text)); err != nil {
+	if err := s.put(nil, []byte(text)); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func hear(t *testing.T, s *Stream, want string) {
+func hear(t *testing.T, s *stream, want string) {
 	t.Helper()
 	b := make([]byte, len(want))
 	if _, err := io.ReadFull(s, b); err != nil || string(b) != want {
@@ -264,22 +281,23 @@ func hear(t *testing.T, s *Stream, want string) {
 	}
 }
 
-func TestClosedStreamSendsWhatIsLeft(t *testing.T) {
-	_, _, out, in := pair(t, newWorld(t), nil)
+// A node that stops sends what is left, and that this was all.
+func TestNodeThatStopsSendsWhatIsLeft(t *testing.T) {
+	_, b, out, in := pair(t, newWorld(t), nil)
 	say(t, out, "hello")
 	hear(t, in, "hello")
 	say(t, in, "good")
 	say(t, in, "bye")
-	in.Close()
-	if _, err := in.Write([]byte("x")); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("write after close: %v", err)
+	b.stop()
+	if err := in.put(nil, []byte("x")); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("put after the end: %v", err)
 	}
 	hear(t, out, "goodbye")
 	if _, err := out.Read(make([]byte, 1)); err != io.EOF {
 		t.Errorf("after the goodbye: %v", err)
 	}
-	if <-out.Over(); out.Err() != io.EOF {
-		t.Errorf("it ended with %v", out.Err())
+	if <-out.over; out.ended() != io.EOF {
+		t.Errorf("it ended with %v", out.ended())
 	}
 }
 
@@ -296,51 +314,22 @@ func TestWhatIsWrittenWaitsForAConnection(t *testing.T) {
 		_, err := io.ReadFull(in, b)
 		heard <- fmt.Sprint(string(b), err)
 	}()
-	_ = out.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
-	if _, err := out.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("reading without a connection: %v", err)
-	}
-	if connected, _ := out.Connected(); connected {
-		t.Error("the break was not noticed")
+	c, _ := out.carrierNow()
+	go func() { _, _ = out.Read(make([]byte, 1)) }() // notices the break; ends with the node
+	if c != nil {
+		<-c.dead
 	}
 	if n := a.Unreachable(0); len(n) != 1 || n[0] != 2 {
 		t.Errorf("not reached are %v, want session 2", n)
 	}
 	say(t, out, "abc")
-	if n := out.Pending(); n != 3 {
+	if n := out.pending.Load(); n != 3 {
 		t.Errorf("%d bytes wait, want 3", n)
 	}
 	w.sever(false)
 	if got := <-heard; got != "abc<nil>" {
 		t.Errorf("heard %s", got)
 	}
-}
-
-func TestReadDeadline(t *testing.T) {
-	w := newWorld(t)
-	_, _, out, in := pair(t, w, nil)
-	for name, s := range map[string]*Stream{"out": out, "in": in} {
-		if err := s.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%s: %v", name, err)
-		}
-		ended := make(chan error, 1)
-		if err := s.SetDeadline(time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		go func() { _, err := s.Read(make([]byte, 1)); ended <- err }()
-		if err := s.SetReadDeadline(time.Unix(1, 0)); err != nil {
-			t.Fatal(err)
-		}
-		if err := <-ended; !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("%s, interrupted: %v", name, err)
-		}
-		_ = s.SetDeadline(time.Time{})
-	}
-	say(t, out, "still there")
-	hear(t, in, "still there")
 }
 
 // A node that has restarted does not know the stream, also when it kept its number: the stream ends, a new one is opened.
@@ -355,7 +344,7 @@ func TestLostStreamEndsAndANewOneBegins(t *testing.T) {
 	if _, err := out.Read(make([]byte, 1)); !errors.Is(err, ErrLost) && err != io.EOF { // told by the answer, or by the goodbye
 		t.Fatalf("a stream that the other node has lost: %v", err)
 	}
-	out = a.Open(2, 0)
+	out = a.open(2, 0)
 	say(t, out, "2")
 	hear(t, <-again.taken, "2")
 }
@@ -367,7 +356,7 @@ func TestAnotherSessionEndsTheStream(t *testing.T) {
 	w.mu.Lock()
 	w.ports[2] = w.ports[3]
 	w.mu.Unlock()
-	out := a.Open(2, 0)
+	out := a.open(2, 0)
 	if _, err := out.Read(make([]byte, 1)); !errors.Is(err, ErrElsewhere) {
 		t.Errorf("the port of session 2 is that of session 3: %v", err)
 	}
@@ -377,8 +366,8 @@ func TestSessionThatIsOverEndsItsStreams(t *testing.T) {
 	a, b, out, in := pair(t, newWorld(t), nil)
 	a.End(2)
 	b.End(1)
-	for name, s := range map[string]*Stream{"out": out, "in": in} {
-		if _, err := s.Read(make([]byte, 1)); err != io.EOF {
+	for name, s := range map[string]*stream{"out": out, "in": in} {
+		if _, err := s.Read(make([]byte, 1)); !errors.Is(err, ErrOver) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -390,14 +379,14 @@ func TestMoreThanTheRingEndsTheStream(t *testing.T) {
 	a, b, out, _ := pair(t, w, func(c *Config) { c.Ring = maxRecord })
 	var err error
 	for range 10_000 {
-		if _, err = out.Write(make([]byte, 4<<10)); err != nil {
+		if err = out.put(nil, make([]byte, 4<<10)); err != nil {
 			break
 		}
 	}
 	if !errors.Is(err, ErrOverflow) || a.overflows.Load() != 1 {
 		t.Fatalf("40 MB that nobody reads: %v, %d overflows counted", err, a.overflows.Load())
 	}
-	other := a.Open(2, 1)
+	other := a.open(2, 1)
 	say(t, other, "fine")
 	hear(t, <-b.taken, "fine")
 }
@@ -415,7 +404,7 @@ func TestSilentConnectionIsReplaced(t *testing.T) {
 	w.mu.Lock()
 	w.ports[2] = ln.Addr().String()
 	w.mu.Unlock()
-	out := a.Open(2, 0)
+	out := a.open(2, 0)
 	go func() { _, _ = out.Read(make([]byte, 1)) }() // ends with the node
 	for i := range 2 {
 		nc, err := ln.Accept()
@@ -468,12 +457,11 @@ func TestBadRecordsEndTheConnectionOnly(t *testing.T) {
 }
 
 // readUntilDead reads the stream's connection until it is given up; what is read goes back.
-func readUntilDead(s *Stream, c *carrier) <-chan struct{} {
+func readUntilDead(s *stream, c *carrier) <-chan struct{} {
 	go func() {
-		_ = s.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = c.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
 		_, _ = c.r.Peek(1) // the break
 		s.drop(c, io.EOF)
-		_ = s.SetReadDeadline(time.Time{})
 	}()
 	return c.dead
 }
@@ -535,7 +523,7 @@ func BenchmarkStream(b *testing.B) {
 	for _, size := range []int{64, 1024} {
 		b.Run(fmt.Sprintf("%dB", size), func(b *testing.B) {
 			w := newWorld(b)
-			a, _, out, in := pair(b, w, nil)
+			_, _, out, in := pair(b, w, nil)
 			go func() { _, _ = io.Copy(io.Discard, out) }() // takes the acknowledgements; ends with the stream
 			const batch = 16
 			msgs := make([]byte, batch*size)
@@ -562,10 +550,10 @@ func BenchmarkStream(b *testing.B) {
 			}()
 			for range b.N {
 				window <- struct{}{}
-				for out.Pending() > 1<<20 {
+				for out.pending.Load() > 1<<20 {
 					runtime.Gosched()
 				}
-				if _, err := out.Write(msgs); err != nil {
+				if err := out.put(nil, msgs); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -573,7 +561,7 @@ func BenchmarkStream(b *testing.B) {
 				b.Fatal(err)
 			}
 			b.ReportMetric(float64(b.N*batch)/b.Elapsed().Seconds(), "msgs/s")
-			b.ReportMetric(float64(a.bytesOut.Load())/float64(total), "wire/payload")
+			b.ReportMetric(float64(out.counts.bytesOut.Load())/float64(total), "wire/payload")
 		})
 	}
 }

@@ -60,14 +60,18 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Deps are what Links stand on. All but Log and Now are required.
+// Deps are what Links stand on. All but Notified, Log and Now are required.
 type Deps struct {
 	// Self is this node's session.
 	Self wire.NodeSession
 	// Dial connects to the port of another node for links, and makes sure that it is that node.
 	Dial func(ctx context.Context, to wire.NodeSession) (net.Conn, error)
-	// Accept takes a stream that another node session has opened. It must not block.
-	Accept func(from wire.NodeSession, lane int, s *Stream)
+	// Accept takes a route that another node has opened to an instance here, and says who receives; nil refuses. It is
+	// called from the goroutine that reads the lane, and must not block.
+	Accept func(from wire.NodeSession, instance wire.InstanceID, gen wire.Gen, rt *Route) Receiver
+	// Notified takes a notice of another node, in its place within the lane, from the goroutine that reads the lane. body
+	// is valid during the call only. nil drops notices.
+	Notified func(from wire.NodeSession, body []byte)
 	// Log takes what is worth a line; nil discards.
 	Log *slog.Logger
 	// Now is the clock, with a monotonic reading; nil is time.Now.
@@ -82,7 +86,10 @@ type Links struct {
 	log  *slog.Logger
 	now  func() time.Time
 
-	breaks, refused, overflows, dialFailed, bytesOut, resumed atomic.Uint64
+	refused, overflows, dialFailed, late, faults atomic.Uint64
+
+	// begin starts the reading of a stream; tests of streams read themselves.
+	begin func(s *stream) bool
 
 	ctx  context.Context // ends with Run
 	stop context.CancelFunc
@@ -90,8 +97,10 @@ type Links struct {
 
 	mu     sync.Mutex
 	closed bool
-	opened map[end]*Stream // towards others
-	taken  map[end]*Stream // opened by others
+	opened map[end]*stream // towards others
+	taken  map[end]*stream // opened by others
+	counts map[wire.NodeSession]*counts
+	gone   Peer // what was counted of sessions that are over
 }
 
 // end names a stream by its other end.
@@ -110,8 +119,10 @@ func New(cfg Config, deps Deps) (*Links, error) {
 	}
 	l := &Links{
 		cfg: cfg, deps: deps, self: deps.Self, log: deps.Log, now: deps.Now,
-		opened: make(map[end]*Stream), taken: make(map[end]*Stream),
+		opened: make(map[end]*stream), taken: make(map[end]*stream),
+		counts: make(map[wire.NodeSession]*counts),
 	}
+	l.begin = func(s *stream) bool { return l.spawn(s.lane.read) }
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -147,8 +158,8 @@ func (l *Links) spawn(f func(ctx context.Context)) bool {
 // Lanes is how many lanes lead to each node.
 func (l *Links) Lanes() int { return l.cfg.Lanes }
 
-// Open returns the stream of a lane to another node session, opened at the first call and again after it has ended.
-func (l *Links) Open(to wire.NodeSession, lane int) *Stream {
+// open returns the stream of a lane to another node session, opened at the first call and again after it has ended.
+func (l *Links) open(to wire.NodeSession, lane int) *stream {
 	key := end{to, lane}
 	l.mu.Lock()
 	s := l.opened[key]
@@ -156,28 +167,34 @@ func (l *Links) Open(to wire.NodeSession, lane int) *Stream {
 		l.mu.Unlock()
 		return s
 	}
-	var id StreamID
+	var id streamID
 	_, _ = rand.Read(id[:]) // never fails
 	s = l.newStream(id, lane, to)
 	s.mine = true
 	l.opened[key] = s
 	l.mu.Unlock()
-	if !l.spawn(s.write) || !l.spawn(s.dial) {
+	if !l.spawn(s.write) || !l.spawn(s.dial) || !l.begin(s) {
 		s.fail(net.ErrClosed)
 	}
 	return s
 }
 
-// End ends all streams to and from a node session that is over.
+// End ends all lanes to and from a node session that is over, and forgets it.
 func (l *Links) End(peer wire.NodeSession) {
 	for _, s := range l.streams() {
 		if s.peer == peer {
-			s.fail(io.EOF)
+			s.fail(ErrOver)
 		}
 	}
+	l.mu.Lock()
+	if c := l.counts[peer]; c != nil {
+		l.gone.add(c.peer(peer))
+		delete(l.counts, peer)
+	}
+	l.mu.Unlock()
 }
 
-func (l *Links) streams() (all []*Stream) {
+func (l *Links) streams() (all []*stream) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range l.opened {
@@ -189,8 +206,8 @@ func (l *Links) streams() (all []*Stream) {
 	return all
 }
 
-func (l *Links) forget(s *Stream) {
-	key := end{s.peer, s.lane}
+func (l *Links) forget(s *stream) {
+	key := end{s.peer, s.place}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.opened[key] == s {
@@ -240,16 +257,16 @@ func (l *Links) serve(ctx context.Context, nc net.Conn, from wire.NodeSession) e
 	if err := s.take(ctx, nc, r, &h); err != nil {
 		return err
 	}
-	if begun {
-		l.deps.Accept(from, int(h.lane), s)
-	} else {
-		l.resumed.Add(1)
+	if !begun {
+		s.counts.resumed.Add(1)
+	} else if !l.begin(s) {
+		s.fail(net.ErrClosed)
 	}
 	return nil
 }
 
 // streamOf returns the stream that a hello means. A new one ends the one that had its place.
-func (l *Links) streamOf(h *hello) (s *Stream, begun bool) {
+func (l *Links) streamOf(h *hello) (s *stream, begun bool) {
 	key := end{h.from, int(h.lane)}
 	l.mu.Lock()
 	old := l.taken[key]
@@ -276,7 +293,7 @@ func (l *Links) streamOf(h *hello) (s *Stream, begun bool) {
 
 // take answers a hello and makes the connection the stream's, one at a time: what the answer says was received must be the
 // last word until then. An older connection is closed first, and its reader waited for.
-func (s *Stream) take(ctx context.Context, nc net.Conn, r *bufio.Reader, h *hello) error {
+func (s *stream) take(ctx context.Context, nc net.Conn, r *bufio.Reader, h *hello) error {
 	select {
 	case s.turn <- struct{}{}:
 		defer func() { <-s.turn }()
@@ -312,32 +329,4 @@ func isEnd(err error) bool { return errors.Is(err, ErrLost) || errors.Is(err, Er
 
 func (l *Links) jitter(most time.Duration) time.Duration {
 	return time.Duration(mathrand.Int64N(int64(most) + 1))
-}
-
-// Unreachable returns the node sessions to which streams are open and have had no connection for at least d.
-func (l *Links) Unreachable(d time.Duration) []wire.NodeSession {
-	var out []wire.NodeSession
-	seen := make(map[wire.NodeSession]bool)
-	for _, s := range l.streams() {
-		if connected, since := s.Connected(); !connected && l.now().Sub(since) >= d && !seen[s.peer] {
-			seen[s.peer] = true
-			out = append(out, s.peer)
-		}
-	}
-	return out
-}
-
-// Collect emits what the links did.
-func (l *Links) Collect(emit func(name string, value float64, labels ...string)) {
-	l.mu.Lock()
-	opened, taken := len(l.opened), len(l.taken)
-	l.mu.Unlock()
-	emit("link_streams", float64(opened), "direction", "opened")
-	emit("link_streams", float64(taken), "direction", "taken")
-	emit("link_bytes_sent_total", float64(l.bytesOut.Load()))
-	emit("link_connections_broken_total", float64(l.breaks.Load()))
-	emit("link_streams_resumed_total", float64(l.resumed.Load()))
-	emit("link_connections_refused_total", float64(l.refused.Load()))
-	emit("link_dials_failed_total", float64(l.dialFailed.Load()))
-	emit("link_overflows_total", float64(l.overflows.Load()))
 }

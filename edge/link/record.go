@@ -35,14 +35,14 @@ const (
 
 var errRecord = errors.New("record that is not allowed")
 
-// StreamID is the random name of a stream.
-type StreamID [16]byte
+// streamID is the random name of a stream.
+type streamID [16]byte
 
 // hello is what the dialer begins with.
 type hello struct {
 	fresh    bool
 	lane     uint8
-	id       StreamID
+	id       streamID
 	from, to wire.NodeSession
 	received uint64
 }

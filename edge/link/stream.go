@@ -2,14 +2,12 @@ package link
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,7 +15,7 @@ import (
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
-// Why a stream has ended, as Read and Write answer it. io.EOF: the other end has closed it, or its node session is over.
+// Why a lane has ended, as Receiver.Ended and Send say it. io.EOF: the other node has ended it, since it is about to stop.
 var (
 	// ErrOverflow: more was written than the ring holds while the other end acknowledged nothing.
 	ErrOverflow = errors.New("link: the other node has not taken what was sent")
@@ -25,17 +23,20 @@ var (
 	ErrLost = errors.New("link: the other node has lost the stream")
 	// ErrElsewhere: another node session answered than the one the stream goes to.
 	ErrElsewhere = errors.New("link: another session of the node answered")
+	// ErrOver: the other node's session is over.
+	ErrOver = errors.New("link: the session of the other node is over")
 )
 
 // errEnd is read where the other end has closed the stream.
 var errEnd = errors.New("the other end has closed the stream")
 
-// Stream is one end of a lane. Write never blocks. Read is for one goroutine, which has to read for as long as the stream
-// lives, since acknowledgements come that way too; where it pauses, the other end is held back.
-type Stream struct {
+// stream is one end of a lane's bytes. put never blocks. Read is for one goroutine, which has to read for as long as the
+// stream lives, since acknowledgements come that way too; where it pauses, the other end is held back.
+type stream struct {
 	links *Links
-	id    StreamID
-	lane  int
+	id    streamID
+	place int // the number of the lane
+	lane  *lane
 	peer  wire.NodeSession
 	mine  bool          // this end opened it
 	wake  chan struct{} // the writer's; holds one
@@ -44,20 +45,21 @@ type Stream struct {
 
 	received atomic.Uint64 // bytes handed out by Read
 	told     atomic.Uint64 // bytes of that the other end has been told of
+	pending  atomic.Int64  // what pendingNow was at the last change
+	counts   *counts
 	ackTimer *time.Timer
 
-	mu       sync.Mutex
-	out      ring
-	sent     uint64 // position up to which the connection has had it
-	conn     *carrier
-	changed  chan struct{} // closed when conn changes
-	reading  *carrier      // the one that Read is in, nil between
-	idle     chan struct{} // closed when Read leaves reading; nil unless somebody waits
-	err      error
-	deadline time.Time
-	since    time.Time // when there was last a connection
-	ever     bool      // a handshake has been completed
-	closing  bool      // Close was called
+	mu      sync.Mutex
+	out     ring
+	sent    uint64 // position up to which the connection has had it
+	conn    *carrier
+	changed chan struct{} // closed when conn changes
+	reading *carrier      // the one that Read is in, nil between
+	idle    chan struct{} // closed when Read leaves reading; nil unless somebody waits
+	err     error
+	waiting []*Route  // for room, the longest first
+	since   time.Time // when there was last a connection
+	ever    bool      // a handshake has been completed
 }
 
 // carrier is one connection of a stream.
@@ -70,53 +72,53 @@ type carrier struct {
 	dead    chan struct{} // closed when the stream has given it up
 }
 
-func (l *Links) newStream(id StreamID, lane int, peer wire.NodeSession) *Stream {
-	s := &Stream{
-		links: l, id: id, lane: lane, peer: peer, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), over: make(chan struct{}),
+func (l *Links) newStream(id streamID, place int, peer wire.NodeSession) *stream {
+	s := &stream{
+		links: l, id: id, place: place, peer: peer, counts: l.countsOf(peer), wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), over: make(chan struct{}),
 		changed: make(chan struct{}), since: l.now(),
 	}
+	s.lane = newLane(s)
 	s.ackTimer = time.AfterFunc(time.Hour, s.poke)
 	s.ackTimer.Stop()
 	return s
 }
 
-func (s *Stream) poke() {
+func (s *stream) poke() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
 	}
 }
 
-// Write queues p, which it copies. It never blocks.
-func (s *Stream) Write(p []byte) (int, error) {
+// put queues a head and what belongs to it, and copies both.
+func (s *stream) put(head, p []byte) error {
 	s.mu.Lock()
-	if s.err != nil || s.closing {
-		err := cmp.Or(s.err, net.ErrClosed)
+	if err := s.err; err != nil {
 		s.mu.Unlock()
-		return 0, err
+		return err
 	}
-	if s.out.len()+len(p) > s.links.cfg.Ring {
+	if s.out.len()+len(head)+len(p) > s.links.cfg.Ring {
 		s.mu.Unlock()
 		s.links.overflows.Add(1)
 		s.fail(ErrOverflow)
-		return 0, ErrOverflow
+		return ErrOverflow
 	}
+	s.out.write(head)
 	s.out.write(p)
+	s.pending.Store(int64(s.pendingNow()))
 	s.mu.Unlock()
 	s.poke()
-	return len(p), nil
+	return nil
 }
 
-// Pending returns how many bytes should be fewer before more is written: those that no connection has had yet, or those
-// unacknowledged that are more than half of the ring. A writer that keeps it low never meets ErrOverflow.
-func (s *Stream) Pending() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// pendingNow is how many bytes should be fewer before more is put: those that no connection has had yet, or those
+// unacknowledged that are more than half of the ring. Who keeps it low never meets ErrOverflow. The lock is held.
+func (s *stream) pendingNow() int {
 	return max(int(s.out.end-max(s.sent, s.out.acked)), s.out.len()-s.links.cfg.Ring/2)
 }
 
 // Read reads from whatever connection the stream has, and waits for one where it has none.
-func (s *Stream) Read(p []byte) (int, error) {
+func (s *stream) Read(p []byte) (int, error) {
 	for {
 		c, err := s.enter()
 		if err != nil {
@@ -134,8 +136,6 @@ func (s *Stream) Read(p []byte) (int, error) {
 		case errors.Is(err, errEnd):
 			s.fail(io.EOF)
 			return 0, io.EOF
-		case errors.Is(err, os.ErrDeadlineExceeded) && s.expired():
-			return 0, os.ErrDeadlineExceeded
 		default:
 			s.drop(c, err)
 		}
@@ -143,10 +143,10 @@ func (s *Stream) Read(p []byte) (int, error) {
 }
 
 // enter waits for a connection and notes that Read is in it.
-func (s *Stream) enter() (*carrier, error) {
+func (s *stream) enter() (*carrier, error) {
 	for {
 		s.mu.Lock()
-		c, changed, err, deadline := s.conn, s.changed, s.err, s.deadline
+		c, changed, err := s.conn, s.changed, s.err
 		if err == nil && c != nil {
 			s.reading = c
 		}
@@ -157,25 +157,14 @@ func (s *Stream) enter() (*carrier, error) {
 		case c != nil:
 			return c, nil
 		}
-		var expired <-chan time.Time
-		if !deadline.IsZero() {
-			left := time.Until(deadline)
-			if left <= 0 {
-				return nil, os.ErrDeadlineExceeded
-			}
-			timer := time.NewTimer(left)
-			defer timer.Stop()
-			expired = timer.C
-		}
 		select {
 		case <-changed:
 		case <-s.over:
-		case <-expired:
 		}
 	}
 }
 
-func (s *Stream) leave(c *carrier) {
+func (s *stream) leave(c *carrier) {
 	s.mu.Lock()
 	if s.reading == c {
 		s.reading = nil
@@ -189,7 +178,7 @@ func (s *Stream) leave(c *carrier) {
 }
 
 // readFrom reads records until one has bytes of the stream.
-func (s *Stream) readFrom(c *carrier, p []byte) (int, error) {
+func (s *stream) readFrom(c *carrier, p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -205,6 +194,7 @@ func (s *Stream) readFrom(c *carrier, p []byte) (int, error) {
 			return 0, err
 		}
 		_, _ = c.r.Discard(recordHead)
+		s.counts.bytesIn.Add(recordHead)
 		switch kind {
 		case kindData:
 			c.left = n
@@ -218,37 +208,30 @@ func (s *Stream) readFrom(c *carrier, p []byte) (int, error) {
 				return 0, err
 			}
 			_, _ = c.r.Discard(8)
+			s.counts.bytesIn.Add(8)
 		case kindEnd:
 			return 0, errEnd
 		}
 	}
 	n, err := c.r.Read(p[:min(len(p), c.left)])
 	c.left -= n
+	s.counts.bytesIn.Add(uint64(n))
 	return n, err
 }
 
 // renew sets the time by which the connection must have shown life, once a second at most.
-func (s *Stream) renew(c *carrier) {
+func (s *stream) renew(c *carrier) {
 	if c.r.Buffered() > 0 {
 		return
 	}
-	now := time.Now()
-	s.mu.Lock()
-	deadline := s.deadline
-	s.mu.Unlock()
-	if now.Sub(c.renewed) < time.Second && deadline.IsZero() {
-		return
+	if now := time.Now(); now.Sub(c.renewed) >= min(time.Second, s.links.cfg.Beat) {
+		c.renewed = now
+		_ = c.nc.SetReadDeadline(now.Add(s.links.cfg.Silence))
 	}
-	c.renewed = now
-	until := now.Add(s.links.cfg.Silence)
-	if !deadline.IsZero() && deadline.Before(until) {
-		until = deadline
-	}
-	_ = c.nc.SetReadDeadline(until)
 }
 
 // took notes that n bytes were handed out, and when to tell the other end.
-func (s *Stream) took(n int) {
+func (s *stream) took(n int) {
 	received := s.received.Add(uint64(n))
 	owed := received - s.told.Load()
 	switch {
@@ -260,24 +243,21 @@ func (s *Stream) took(n int) {
 }
 
 // acked takes an acknowledgement.
-func (s *Stream) acked(to uint64) error {
+func (s *stream) acked(to uint64) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if to < s.out.acked || to > s.sent {
+		s.mu.Unlock()
 		return fmt.Errorf("acknowledgement of byte %d between %d and %d: %w", to, s.out.acked, s.sent, errRecord)
 	}
 	s.out.ack(to)
+	s.pending.Store(int64(s.pendingNow()))
+	s.mu.Unlock()
+	s.room()
 	return nil
 }
 
-func (s *Stream) expired() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.deadline.IsZero() && !time.Now().Before(s.deadline)
-}
-
 // attach makes nc the connection of the stream: what the other end has not received follows on it.
-func (s *Stream) attach(nc net.Conn, r *bufio.Reader, theirs uint64) error {
+func (s *stream) attach(nc net.Conn, r *bufio.Reader, theirs uint64) error {
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()
@@ -289,6 +269,7 @@ func (s *Stream) attach(nc net.Conn, r *bufio.Reader, theirs uint64) error {
 	}
 	s.out.ack(theirs)
 	s.sent = theirs
+	s.pending.Store(int64(s.pendingNow()))
 	s.conn = &carrier{nc: nc, r: r, dead: make(chan struct{})}
 	s.ever = true
 	s.told.Store(s.received.Load()) // by hello or answer
@@ -301,7 +282,7 @@ func (s *Stream) attach(nc net.Conn, r *bufio.Reader, theirs uint64) error {
 }
 
 // drop gives a connection up; the stream waits for the next one.
-func (s *Stream) drop(c *carrier, why error) {
+func (s *stream) drop(c *carrier, why error) {
 	s.mu.Lock()
 	current := s.conn == c
 	if current {
@@ -313,14 +294,14 @@ func (s *Stream) drop(c *carrier, why error) {
 	s.mu.Unlock()
 	c.nc.Close()
 	if current {
-		s.links.breaks.Add(1)
-		s.links.log.Debug("a connection of a link broke", "peer", uint64(s.peer), "lane", s.lane, "err", why)
+		s.counts.breaks.Add(1)
+		s.links.log.Debug("a connection of a link broke", "peer", uint64(s.peer), "lane", s.place, "err", why)
 	}
 }
 
 // clear gives up the connection there is, and returns when nobody reads from it any more: the number of bytes received is
 // then the last word.
-func (s *Stream) clear(ctx context.Context) error {
+func (s *stream) clear(ctx context.Context) error {
 	s.mu.Lock()
 	c := s.conn
 	s.mu.Unlock()
@@ -346,8 +327,9 @@ func (s *Stream) clear(ctx context.Context) error {
 	}
 }
 
-// fail ends the stream. Only the first reason counts.
-func (s *Stream) fail(err error) {
+// fail ends the stream. Only the first reason counts. It leaves its place before anybody can see that it has ended.
+func (s *stream) fail(err error) {
+	s.links.forget(s)
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()
@@ -361,73 +343,18 @@ func (s *Stream) fail(err error) {
 	if c != nil {
 		s.drop(c, err)
 	}
-	s.links.forget(s)
 }
 
-// Close ends the stream and does not wait: what was written and not yet sent is sent, if there is a connection, and the
-// other end reads io.EOF behind it.
-func (s *Stream) Close() error {
-	s.mu.Lock()
-	s.closing = true
-	s.mu.Unlock()
-	s.poke()
-	return nil
-}
-
-// Connected says whether the stream has a connection, and since when it has none.
-func (s *Stream) Connected() (connected bool, since time.Time) {
+// connected says whether the stream has a connection, and since when it has none.
+func (s *stream) connected() (connected bool, since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.conn != nil, s.since
 }
 
-// Over is closed when the stream has ended; Err then says why.
-func (s *Stream) Over() <-chan struct{} { return s.over }
-
-// Err returns why the stream has ended, or nil.
-func (s *Stream) Err() error {
+// ended says why the stream has ended, or nil.
+func (s *stream) ended() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
-
-// LocalAddr names this end.
-func (s *Stream) LocalAddr() net.Addr { return address(s.links.self) }
-
-// RemoteAddr names the other end.
-func (s *Stream) RemoteAddr() net.Addr { return address(s.peer) }
-
-// SetDeadline sets the read deadline; writing never waits.
-func (s *Stream) SetDeadline(t time.Time) error { return s.SetReadDeadline(t) }
-
-// SetReadDeadline sets until when Read waits.
-func (s *Stream) SetReadDeadline(t time.Time) error {
-	s.mu.Lock()
-	s.deadline = t
-	c := s.conn
-	if c == nil { // whoever waits for a connection looks again
-		close(s.changed)
-		s.changed = make(chan struct{})
-	}
-	s.mu.Unlock()
-	if c != nil {
-		until := time.Now().Add(s.links.cfg.Silence)
-		if !t.IsZero() && t.Before(until) {
-			until = t
-		}
-		_ = c.nc.SetReadDeadline(until)
-	}
-	return nil
-}
-
-// SetWriteDeadline does nothing: writing never waits.
-func (s *Stream) SetWriteDeadline(time.Time) error { return nil }
-
-// address names a node session.
-type address wire.NodeSession
-
-// Network returns "link".
-func (address) Network() string { return "link" }
-
-// String returns the session's number.
-func (a address) String() string { return fmt.Sprintf("node session %d", uint64(a)) }

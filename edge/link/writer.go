@@ -13,7 +13,7 @@ const (
 
 // write is the writer's goroutine: it sends what is queued, acknowledgements and signs of life on whatever connection the
 // stream has, until the stream ends.
-func (s *Stream) write(ctx context.Context) {
+func (s *stream) write(ctx context.Context) {
 	beat := time.NewTicker(s.links.cfg.Beat)
 	defer beat.Stop()
 	buf := make([]byte, 0, leastBuffer)
@@ -23,8 +23,11 @@ func (s *Stream) write(ctx context.Context) {
 		select {
 		case <-s.wake:
 		case <-beat.C:
-			if alive, quiet = quiet, true; alive && cap(buf) > leastBuffer {
-				buf = make([]byte, 0, leastBuffer) // an idle stream holds little
+			if alive, quiet = quiet, true; alive { // an idle stream holds little
+				s.rest()
+				if cap(buf) > leastBuffer {
+					buf = make([]byte, 0, leastBuffer)
+				}
 			}
 			s.orphaned()
 		case <-s.over:
@@ -42,26 +45,23 @@ func (s *Stream) write(ctx context.Context) {
 			quiet = false
 			buf = b
 			s.send(c, b)
-		}
-		if s.toClose() {
-			s.farewell()
-			return
+			s.room()
 		}
 	}
 }
 
 // send writes records to a connection, which it gives up where that fails or takes too long.
-func (s *Stream) send(c *carrier, b []byte) {
+func (s *stream) send(c *carrier, b []byte) {
 	_ = c.nc.SetWriteDeadline(time.Now().Add(s.links.cfg.Silence))
 	if _, err := c.nc.Write(b); err != nil {
 		s.drop(c, err)
 		return
 	}
-	s.links.bytesOut.Add(uint64(len(b)))
+	s.counts.bytesOut.Add(uint64(len(b)))
 }
 
 // batch takes what is to be written: an acknowledgement that is owed and as much of the ring as one write takes.
-func (s *Stream) batch(b []byte, alive bool) (*carrier, []byte) {
+func (s *stream) batch(b []byte, alive bool) (*carrier, []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.conn
@@ -81,6 +81,7 @@ func (s *Stream) batch(b []byte, alive bool) (*carrier, []byte) {
 		b = b[:at+n]
 		s.out.read(b[at:], s.sent)
 		s.sent += uint64(n)
+		s.pending.Store(int64(s.pendingNow()))
 	}
 	if len(b) == 0 && alive {
 		b = appendHead(b, kindPing, 0)
@@ -88,14 +89,14 @@ func (s *Stream) batch(b []byte, alive bool) (*carrier, []byte) {
 	return c, b
 }
 
-func (s *Stream) toClose() bool {
+func (s *stream) rest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.closing
+	s.out.rest()
 }
 
 // farewell sends what is left and the end of the stream, if there is a connection.
-func (s *Stream) farewell() {
+func (s *stream) farewell() {
 	for {
 		c, b := s.batch(nil, false)
 		if len(b) == 0 {
@@ -110,15 +111,15 @@ func (s *Stream) farewell() {
 }
 
 // orphaned ends a stream that the other end opened and has not connected for long: nobody will.
-func (s *Stream) orphaned() {
-	connected, since := s.Connected()
+func (s *stream) orphaned() {
+	connected, since := s.connected()
 	if !s.mine && !connected && s.links.now().Sub(since) > s.links.cfg.Orphan {
 		s.fail(ErrLost)
 	}
 }
 
 // dial is the goroutine of a stream that this end opened: it keeps it connected.
-func (s *Stream) dial(ctx context.Context) {
+func (s *stream) dial(ctx context.Context) {
 	pause := s.links.cfg.Redial
 	for {
 		c, changed := s.carrierNow()
@@ -151,20 +152,20 @@ func (s *Stream) dial(ctx context.Context) {
 		case <-ctx.Done():
 		}
 		timer.Stop()
-		if ctx.Err() != nil || s.Err() != nil {
+		if ctx.Err() != nil || s.ended() != nil {
 			return
 		}
 	}
 }
 
-func (s *Stream) carrierNow() (*carrier, <-chan struct{}) {
+func (s *stream) carrierNow() (*carrier, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.conn, s.changed
 }
 
 // connect dials and shakes hands.
-func (s *Stream) connect(ctx context.Context) error {
+func (s *stream) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.links.cfg.Handshake)
 	defer cancel()
 	if err := s.clear(ctx); err != nil { // the last connection may still be read from
@@ -182,14 +183,14 @@ func (s *Stream) connect(ctx context.Context) error {
 }
 
 // greet says which stream the connection is for, and attaches it when the other end agrees.
-func (s *Stream) greet(nc net.Conn) error {
+func (s *stream) greet(nc net.Conn) error {
 	if err := nc.SetDeadline(time.Now().Add(s.links.cfg.Handshake)); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	ever := s.ever
 	s.mu.Unlock()
-	h := hello{fresh: !ever, lane: uint8(s.lane), id: s.id, from: s.links.self, to: s.peer, received: s.received.Load()}
+	h := hello{fresh: !ever, lane: uint8(s.place), id: s.id, from: s.links.self, to: s.peer, received: s.received.Load()}
 	if _, err := nc.Write(h.bytes()); err != nil {
 		return err
 	}
