@@ -24,8 +24,8 @@ const (
 )
 
 // arrival is one thing that another node has sent about a state. One that cannot be done at once waits in the party's queue,
-// and those behind it as well; the credit of a message is given back when the message is done, so one state holds up no
-// other.
+// and what follows for the same session as well; the credit of a message is given back when the message is done, so one
+// state holds up no other.
 type arrival struct {
 	kind       arrivalKind
 	unreliable bool
@@ -40,28 +40,28 @@ type arrival struct {
 // take does what has arrived, or queues it. It is called by the lane's reader.
 func (pt *party) take(arr arrival) {
 	p := pt.peer
+	var wait <-chan struct{}
 	pt.mu.Lock()
-	if !pt.draining && !pt.over {
+	if !pt.draining || arr.s != nil && arr.s.waits == 0 {
 		pt.mu.Unlock()
-		wait := pt.do(&arr, &p.touched)
-		if wait == nil {
+		if wait = pt.do(&arr, &p.touched); wait == nil {
 			return
 		}
-		p.touched.flush() // what was taken for sessions of this party, before another goroutine goes on with them
+		p.touched.flush() // what was taken for the session, before another goroutine goes on with it
 		pt.mu.Lock()
-		pt.draining = true
-		pt.keepLocked(arr)
-		pt.mu.Unlock()
-		p.router.stats.parked.Add(1)
-		p.router.spawn(func(ctx context.Context) { pt.drain(ctx, wait) })
-		return
 	}
 	if pt.over {
 		pt.mu.Unlock()
 		return
 	}
 	pt.keepLocked(arr)
+	begun := pt.draining
+	pt.draining = true
 	pt.mu.Unlock()
+	if !begun {
+		p.router.stats.parked.Add(1)
+		p.router.spawn(func(ctx context.Context) { pt.drain(ctx, wait) })
+	}
 	if p.waiting.Load() > maxArrivalBytes || p.arrivals.Load() > maxArrivals {
 		p.router.stats.overrun.Add(1)
 		p.rt.Close() // it does not heed its credit
@@ -74,6 +74,9 @@ func (pt *party) keepLocked(arr arrival) {
 	arr.payload = slices.Clone(arr.payload)
 	pt.peer.waiting.Add(int64(len(arr.payload)))
 	pt.peer.arrivals.Add(1)
+	if arr.s != nil {
+		arr.s.waits++
+	}
 	pt.queue = append(pt.queue, arr)
 }
 
@@ -120,6 +123,9 @@ func (pt *party) drain(ctx context.Context, wait <-chan struct{}) {
 			default:
 				pt.peer.waiting.Add(-int64(len(head.payload)))
 				pt.peer.arrivals.Add(-1)
+				if head.s != nil {
+					head.s.waits--
+				}
 				pt.queue[0] = arrival{}
 				pt.queue = pt.queue[1:]
 			}
@@ -232,6 +238,7 @@ func (pt *party) open(arr *arrival, t *touched) (wait <-chan struct{}) {
 			pt.peer.unseat(s, wire.CodeGoingAway)
 		}
 	}()
+	pt.up.Ack(s.channel, s.sent) // it is seated: its messages may come
 	rm.mu.Lock()
 	was := rm.sameLocked(s)
 	rm.addLocked(s)

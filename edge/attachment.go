@@ -260,13 +260,33 @@ func (a *attachment) SessionAccepted(channel uint32) {
 }
 
 func (a *attachment) Acked(channel uint32, seq uint64) {
-	if s := a.channels.get(channel); s != nil && seq > s.acked.Load() {
+	s := a.channels.get(channel)
+	if s == nil {
+		return
+	}
+	if a.away() {
+		s.noteSeated(a)
+	}
+	if seq > s.acked.Load() {
 		s.acked.Store(seq)
 		s.out.Acked(seq)
 		if !s.upDirty.Swap(true) {
 			a.dirty = append(a.dirty, s)
 		}
 	}
+}
+
+// noteSeated lets the client's messages go: the owner has answered the session's OPEN.
+func (s *session) noteSeated(a *attachment) {
+	if s.seated.Load() {
+		return
+	}
+	s.room.mu.Lock()
+	if s.att == a {
+		s.seated.Store(true)
+		s.room.tellLocked()
+	}
+	s.room.mu.Unlock()
 }
 
 // Expected says that the instance has a hole. A tunnel loses nothing, so only frames that an earlier attachment swallowed

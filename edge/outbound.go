@@ -318,3 +318,11 @@ func (r *Router) Unreachable() []wire.NodeSession {
 	}
 	return r.links.Unreachable(unreachableAfter)
 }
+
+// Peers tells of the links to and from each other node.
+func (r *Router) Peers() []link.Peer {
+	if !r.connects() {
+		return nil
+	}
+	return r.links.Peers()
+}

@@ -96,15 +96,29 @@ func (p *peer) Ended(err error) {
 	p.router.stats.peers.Add(-1)
 	p.far.Over(err)
 	p.router.spawn(func(ctx context.Context) {
-		if _, open := p.router.table.Session(p.node); open {
-			select {
-			case <-time.After(resumeTime):
-			case <-ctx.Done():
-				return
-			}
+		if p.awaitReturn(ctx) {
+			p.leave()
 		}
-		p.leave()
 	})
+}
+
+// awaitReturn waits until the node is over or has had time to open its sessions again; false: this node is stopping.
+func (p *peer) awaitReturn(ctx context.Context) bool {
+	timer := time.NewTimer(resumeTime)
+	defer timer.Stop()
+	for {
+		news := p.router.syncs.news()
+		if _, open := p.router.table.Session(p.node); !open {
+			return true
+		}
+		select {
+		case <-news:
+		case <-timer.C:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // leave ends all that the node has here.

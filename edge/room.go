@@ -112,6 +112,7 @@ func (rm *room) goLiveLocked(h *home, a *attachment, epoch wire.Epoch) (flush bo
 			rm.openLocked(s)
 			for o := s.next; o != nil; o = o.next {
 				o.att = a
+				o.seated.Store(true)
 				o.joinLocked(true)
 			}
 		}
@@ -132,6 +133,7 @@ func (rm *room) goLiveLocked(h *home, a *attachment, epoch wire.Epoch) (flush bo
 func (rm *room) openLocked(s *session) {
 	s.unopenLocked()
 	s.att = rm.att
+	s.seated.Store(!rm.att.away())
 	s.t.Epoch, s.t.Gen = rm.epoch, rm.att.gen
 	s.t.Next = s.sent + 1
 	s.t.Resumed = s.t.Resumed || s.registered

@@ -27,6 +27,9 @@ type session struct {
 
 	// upDirty is set while the session stands on the list of those that the tunnel's reader will flush.
 	upDirty atomic.Bool
+	// seated says, on a route, that the owner has the session, so that what the client sends is not sent in vain. It is
+	// written under room.mu.
+	seated atomic.Bool
 	// acked is the highest number that a native instance acknowledged.
 	acked atomic.Uint64
 
@@ -39,6 +42,9 @@ type session struct {
 	next       *session    // the next session of the same user in this room
 	registered bool        // the client has been told once
 	joined     bool        // the backend has accepted it: broadcasts reach it
+
+	// waits is how much of a guest stands in its party's queue; guarded by party.mu.
+	waits int
 
 	// dirtied is the tunnel that frames went to since the last Drained. Only the client's reader touches it.
 	dirtied tunnel.End
@@ -58,7 +64,7 @@ func (s *session) Down(payload []byte, unreliable bool) error {
 			return errLeft
 		}
 		var wait <-chan struct{}
-		if rm.phase == phaseLive && s.att == rm.att {
+		if rm.phase == phaseLive && s.att == rm.att && s.seated.Load() {
 			wait = rm.line.Admit(len(payload))
 			if wait == nil {
 				s.sent++

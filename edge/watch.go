@@ -122,8 +122,19 @@ func (r *Router) follow(ctx context.Context, h *home) {
 		return
 	}
 	r.dismiss(h)
-	r.reach(h, in.Node, in.Gen)
+	if h.wanted() {
+		r.reach(h, in.Node, in.Gen)
+	} else {
+		r.leaveStale(h, in.Node)
+	}
 	r.sayWhoIsHere(&in)
+}
+
+// wanted says that there is somebody here for the instance, or something to tell it.
+func (h *home) wanted() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.rooms)+len(h.departed) > 0
 }
 
 // dismiss sends the guests of an instance away that has attached to another node.
@@ -175,7 +186,8 @@ func (r *Router) rowChanged(key roomKey) {
 	same := ok && !row.Free && h != nil && h.id == row.Instance && rm.epoch == row.Epoch
 	created := rm.creator
 	settled := created != nil && (!same || !row.Pending)
-	lost := rm.phase == phaseLive && !same
+	// An owner that can be reached says itself what becomes of its guests, behind what its instance said before.
+	lost := rm.phase == phaseLive && !same && (!rm.att.away() || rm.att.stalled.Load())
 	if lost {
 		rm.evictLocked()
 		rm.lostLocked(time.Now())
