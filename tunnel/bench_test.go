@@ -43,7 +43,16 @@ func (s *stream) Close() error                     { return nil }
 func (s *stream) SetReadDeadline(time.Time) error  { return nil }
 func (s *stream) SetWriteDeadline(time.Time) error { return nil }
 
-// forwarders are the four ways of a frame; each returns the work for n frames.
+// nowhere is a Carrier that always has room.
+type nowhere struct{}
+
+func (nowhere) Send([]byte) error { return nil }
+func (nowhere) Pending() int      { return 0 }
+
+// quietNear is silentSink for a Near.
+type quietNear struct{ silentSink }
+
+// forwarders are the ways of a frame; each returns the work for n frames.
 func forwarders() map[string]func() func(n int) {
 	payload := make([]byte, 64)
 	session := &Session{Channel: 1, State: 5, Epoch: 9, User: "alice"}
@@ -70,6 +79,26 @@ func forwarders() map[string]func() func(n int) {
 		}
 	}
 	return map[string]func() func(n int){
+		"carried/out": func() func(n int) {
+			near := NewNear(nowhere{}, Default())
+			near.grant = 1 << 62
+			near.Line(5, 9).(nativeLine).l.credit = near.grant
+			near.Line(5, 9).Open(session)
+			return out(near.Line(5, 9), near.Flush)
+		},
+		"carried/in": func() func(n int) {
+			near := NewNear(nowhere{}, Default())
+			near.Line(5, 9).Open(session)
+			frame := wire.AppendFrame(nil, &wire.Frame{Type: wire.Data, Channel: 1, Seq: 1, Payload: payload})
+			frame = wire.AppendFrame(frame, &wire.Frame{Type: wire.Ack, Channel: 1, Seq: 1})
+			batch, quiet := repeat(frame), NearSink(quietNear{silentSink{newNotes()}})
+			return func(n int) {
+				for ; n > 0; n -= 100 {
+					_ = near.Take(batch, quiet)
+					near.Flush()
+				}
+			}
+		},
 		"legacy/out": func() func(n int) {
 			_, c := open(Legacy, nil)
 			t := newLegacy(c)

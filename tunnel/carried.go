@@ -24,6 +24,7 @@ type Carrier interface {
 // carried is a mux whose frames somebody else carries.
 type carried struct {
 	*mux
+	f wire.Frame // that is being taken; of the goroutine that takes
 }
 
 // carrierBelow makes a Carrier what a mux and its Writer stand on.
@@ -55,12 +56,11 @@ func (c carrierBelow) crowded() bool {
 func newCarried(c Carrier, cfg Config) carried {
 	b := carrierBelow{c}
 	own := newCore(Native, pipe.NewWriter(b), cfg)
-	return carried{newMux(&own, b, window)}
+	return carried{mux: newMux(&own, b, window)}
 }
 
 // frames hands the frames of a batch to take.
-func (c carried) frames(batch []byte, take func(f *wire.Frame) error) error {
-	var f wire.Frame
+func (c *carried) frames(batch []byte, take func(f *wire.Frame) error) error {
 	n := 0
 	for ; len(batch) > 0; n++ {
 		if c.dead.Load() {
@@ -73,10 +73,10 @@ func (c carried) frames(batch []byte, take func(f *wire.Frame) error) error {
 		case used == 0:
 			return fail(ReasonFrame, errors.New("a batch ends within a frame"))
 		}
-		if err := f.Decode(body); err != nil {
+		if err := c.f.Decode(body); err != nil {
 			return frameFault(err)
 		}
-		if err := take(&f); err != nil {
+		if err := take(&c.f); err != nil {
 			return err
 		}
 		batch = batch[used:]
@@ -86,7 +86,7 @@ func (c carried) frames(batch []byte, take func(f *wire.Frame) error) error {
 }
 
 // why is the reason that it is over for.
-func (c carried) why() error {
+func (c *carried) why() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.cause
@@ -94,7 +94,7 @@ func (c carried) why() error {
 
 // Over ends it: the carrier has, or its owner wants no more. Nothing is sent
 // from then on, and nobody is made to wait. The first call counts.
-func (c carried) Over(err error) {
+func (c *carried) Over(err error) {
 	var e *Error
 	if !errors.As(err, &e) {
 		e = fail(ReasonPeer, err)
@@ -105,7 +105,7 @@ func (c carried) Over(err error) {
 }
 
 // Done is closed when it is over.
-func (c carried) Done() <-chan struct{} { return c.done }
+func (c *carried) Done() <-chan struct{} { return c.done }
 
 // Near is the end at the node that has clients, of an instance whose tunnel
 // another node holds: what the coordinator's end of a native tunnel is, without

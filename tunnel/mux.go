@@ -70,15 +70,16 @@ func newMux(c *core, b below, grant int) *mux {
 func (m *mux) line(state wire.StateID, epoch wire.Epoch) *line {
 	b := m.w.Acquire()
 	defer func() { m.w.Release(b) }()
-	l := &line{m: m, state: state, epoch: epoch, credit: m.grant}
-	switch old := m.lines[state]; {
-	case old == nil:
-	case old.epoch == epoch:
+	old := m.lines[state]
+	if old != nil && old.epoch == epoch {
 		return old
-	case old.epoch > epoch:
+	}
+	l := &line{m: m, state: state, epoch: epoch, credit: m.grant}
+	if old != nil && old.epoch > epoch {
 		l.ended.Store(true)
 		return l
-	default:
+	}
+	if old != nil {
 		old.clear()
 	}
 	m.lines[state] = l

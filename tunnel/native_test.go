@@ -29,9 +29,16 @@ func expectLines(t *testing.T, n *notes, want ...string) {
 	}
 }
 
-func TestNativeConversation(t *testing.T) {
-	p := nativePair(t, testConfig(), Registration{})
-	l := p.coordinator.Line(5, 9)
+// onBoth runs a test on a tunnel over a connection and on one that is carried.
+func onBoth(t *testing.T, test func(t *testing.T, p *pair)) {
+	t.Run("connection", func(t *testing.T) { test(t, nativePair(t, testConfig(), Registration{})) })
+	t.Run("carried", func(t *testing.T) { test(t, carriedPair(t, testConfig())) })
+}
+
+func TestNativeConversation(t *testing.T) { onBoth(t, nativeConversation) }
+
+func nativeConversation(t *testing.T, p *pair) {
+	l := p.near.Line(5, 9)
 	alice := &Session{Channel: 1, State: 5, Epoch: 9, Gen: 3, User: "alice", Next: 1}
 	bob := &Session{Channel: 2, State: 5, Epoch: 9, User: "bob", Next: 8, Resumed: true}
 	l.New("alice", []byte("map"))
@@ -40,12 +47,12 @@ func TestNativeConversation(t *testing.T) {
 	l.Open(bob)
 	l.Data(bob, 8, []byte("ho"), true)
 	l.Close(alice, 2, wire.CodeNormal)
-	p.coordinator.Flush()
+	p.near.Flush()
 	expectLines(t, p.handler,
 		"new 5 9 alice map", "open 1 5 9 alice next 1 resumed false", "data 1 1 hi false",
 		"open 2 5 9 bob next 8 resumed true", "data 2 8 ho true", "closed 1 2 1000")
 
-	up := p.instance.Uplink(5, 9)
+	up := p.far.Uplink(5, 9)
 	up.Accept()
 	up.Join(2)
 	up.ToSession(2, 1, []byte("welcome"), false)
@@ -58,22 +65,32 @@ func TestNativeConversation(t *testing.T) {
 	up.CloseSession(2, 2, 4000, "kicked")
 	up.ToSession(2, 3, []byte("after the end"), false)
 	up.Release()
-	p.instance.Flush()
+	p.far.Flush()
 	expectLines(t, p.sink, "accepted 5 9", "joined 2", "session 2 1 welcome false", "user 5 9 bob you",
 		"all 5 9 but 0 all false", "all 5 9 but 2 others true", "acked 2 8", "expected 2 9",
 		"close session 2 4000 kicked", "released 5 9")
 
 	l.Close(bob, 9, 4000)
 	l.Released()
-	p.coordinator.GoAway()
-	p.coordinator.Flush()
-	expectLines(t, p.handler,
+	if p.coordinator != nil {
+		p.coordinator.GoAway()
+	}
+	p.near.Flush()
+	said := []string{
 		"new 5 9 alice map", "open 1 5 9 alice next 1 resumed false", "data 1 1 hi false",
 		"open 2 5 9 bob next 8 resumed true", "data 2 8 ho true", "closed 1 2 1000",
-		"closed 2 9 4000", "released 5 9", "go away")
-	m := p.coordinator.(*native).mux
+		"closed 2 9 4000", "released 5 9",
+	}
+	if p.coordinator != nil {
+		said = append(said, "go away")
+	}
+	expectLines(t, p.handler, said...)
+	m := p.nearMux
 	if m.chans.half != 0 || len(m.chans.m) != 0 {
 		t.Errorf("%d channels are left, %d half open", len(m.chans.m), m.chans.half)
+	}
+	if p.coordinator == nil {
+		return
 	}
 	p.instance.Goodbye()
 	if got := p.sink.await(t, 11); got[10] != "leaving" {
@@ -82,7 +99,10 @@ func TestNativeConversation(t *testing.T) {
 }
 
 func TestNativeMessagesOfAnySizeArriveWholeAndInOrder(t *testing.T) {
-	p := nativePair(t, testConfig(), Registration{})
+	onBoth(t, nativeMessagesOfAnySizeArriveWholeAndInOrder)
+}
+
+func nativeMessagesOfAnySizeArriveWholeAndInOrder(t *testing.T, p *pair) {
 	sizes := []int{0, 1, wire.MaxFragment, wire.MaxFragment + 1, 3 * wire.MaxFragment, 1 << 20, 5<<20 + 3, 15 << 20, 2}
 	message := func(i int) []byte {
 		b := bytes.Repeat([]byte{byte(i)}, sizes[i])
@@ -100,17 +120,17 @@ func TestNativeMessagesOfAnySizeArriveWholeAndInOrder(t *testing.T) {
 		mu.Unlock()
 		all <- struct{}{}
 	}
-	l := p.coordinator.Line(5, 9)
+	l := p.near.Line(5, 9)
 	s := &Session{Channel: 1, State: 5, Epoch: 9, User: "u"}
-	uplink := p.instance.Uplink(5, 9)
+	uplink := p.far.Uplink(5, 9)
 	p.handler.onData = func(_ uint32, b []byte) { keep(&down, b); uplink.Consumed(len(b)) }
 	p.sink.onAll = func(b []byte) { keep(&up, b) }
 	l.Open(s)
 	for i := range sizes {
 		l.Data(s, uint64(i+1), message(i), true)
-		p.coordinator.Flush()
+		p.near.Flush()
 		uplink.ToAll(0, message(i), false)
-		p.instance.Flush()
+		p.far.Flush()
 	}
 	for range 2 * len(sizes) {
 		select {
@@ -124,14 +144,22 @@ func TestNativeMessagesOfAnySizeArriveWholeAndInOrder(t *testing.T) {
 			t.Fatalf("message %d of %d bytes is damaged or out of order", i, sizes[i])
 		}
 	}
-	if m := p.coordinator.(*native).mux; m.parts != 0 || len(m.partial) != 0 {
+	if m := p.nearMux; m.parts != 0 || len(m.partial) != 0 {
 		t.Errorf("%d bytes of %d messages are still being put together", m.parts, len(m.partial))
 	}
 }
 
+// creditOf is what a state may send.
+func (m *mux) creditOf(state wire.StateID) int {
+	b := m.w.Acquire()
+	defer func() { m.w.Release(b) }()
+	return m.lines[state].credit
+}
+
 // One state whose handlers do not read must not stop another one.
-func TestCreditHoldsOneStateOnly(t *testing.T) {
-	p := nativePair(t, testConfig(), Registration{})
+func TestCreditHoldsOneStateOnly(t *testing.T) { onBoth(t, creditHoldsOneStateOnly) }
+
+func creditHoldsOneStateOnly(t *testing.T, p *pair) {
 	var held int
 	got := make(chan int, 100)
 	p.handler.onData = func(ch uint32, b []byte) {
@@ -140,18 +168,25 @@ func TestCreditHoldsOneStateOnly(t *testing.T) {
 			return
 		}
 		got <- len(b)
-		p.instance.Uplink(2, 9).Consumed(len(b))
+		p.far.Uplink(2, 9).Consumed(len(b))
 	}
-	stuck, other := p.coordinator.Line(1, 9), p.coordinator.Line(2, 9)
+	stuck, other := p.near.Line(1, 9), p.near.Line(2, 9)
 	a, b := &Session{Channel: 1, State: 1, Epoch: 9}, &Session{Channel: 2, State: 2, Epoch: 9}
 	stuck.Open(a)
 	other.Open(b)
 	chunk := make([]byte, 30<<10)
 	var wait <-chan struct{}
 	sent := 0
-	for wait = stuck.Admit(len(chunk)); wait == nil; wait = stuck.Admit(len(chunk)) {
+	for {
+		if wait = stuck.Admit(len(chunk)); wait != nil {
+			if p.nearMux.creditOf(1) < len(chunk) {
+				break
+			}
+			<-wait // not for credit, but for what carries it
+			continue
+		}
 		stuck.Data(a, 1, chunk, false)
-		p.coordinator.Flush()
+		p.near.Flush()
 		if sent += len(chunk); sent > 4*window {
 			t.Fatal("a state that does not read is admitted for ever")
 		}
@@ -164,7 +199,7 @@ func TestCreditHoldsOneStateOnly(t *testing.T) {
 			t.Fatalf("the other state has to wait at message %d", i)
 		}
 		other.Data(b, uint64(i), chunk, false)
-		p.coordinator.Flush()
+		p.near.Flush()
 		select {
 		case <-got:
 		case <-time.After(patience):
@@ -176,11 +211,11 @@ func TestCreditHoldsOneStateOnly(t *testing.T) {
 		t.Fatal("the stuck state may go on")
 	default:
 	}
-	p.instance.Uplink(1, 9).Consumed(wire.MaxFragment) // once is not worth a frame,
-	for range 40 {                                     // often is
-		p.instance.Uplink(1, 9).Consumed(len(chunk))
+	p.far.Uplink(1, 9).Consumed(wire.MaxFragment) // once is not worth a frame,
+	for range 40 {                                // often is
+		p.far.Uplink(1, 9).Consumed(len(chunk))
 	}
-	p.instance.Flush()
+	p.far.Flush()
 	select {
 	case <-wait:
 	case <-time.After(patience):
@@ -356,23 +391,26 @@ func TestHeartbeatsKeepBothEndsAndCarryLoad(t *testing.T) {
 }
 
 func TestNotOwnerDropsWhatIsQueuedAndSparesTheNextEpoch(t *testing.T) {
-	p := nativePair(t, testConfig(), Registration{})
-	old := p.coordinator.Line(5, 8)
+	onBoth(t, notOwnerDropsWhatIsQueuedAndSparesTheNextEpoch)
+}
+
+func notOwnerDropsWhatIsQueuedAndSparesTheNextEpoch(t *testing.T, p *pair) {
+	old := p.near.Line(5, 8)
 	s := &Session{Channel: 1, State: 5, Epoch: 8, User: "u"}
 	old.Open(s)
-	p.coordinator.Flush()
+	p.near.Flush()
 	p.handler.await(t, 1)
 	for range 40 {
 		old.Data(s, 1, make([]byte, 32<<10), false) // beyond the window: some of it waits
 	}
 	old.NotOwner()
-	next := p.coordinator.Line(5, 9)
-	p.coordinator.Line(5, 8).NotOwner() // late, for what the instance still said
+	next := p.near.Line(5, 9)
+	p.near.Line(5, 8).NotOwner() // late, for what the instance still said
 	n := &Session{Channel: 2, State: 5, Epoch: 9, User: "u"}
 	next.Open(n)
 	next.Data(n, 1, []byte("new"), false)
-	p.coordinator.Flush()
-	if p.coordinator.Line(5, 9) != next {
+	p.near.Flush()
+	if p.near.Line(5, 9) != next {
 		t.Error("the line of the new epoch was replaced")
 	}
 	var lines []string
@@ -427,8 +465,9 @@ func TestNothingIsSaidToAnEndedTunnel(t *testing.T) {
 }
 
 // Many goroutines at once on many lines, with both ends racing to close.
-func TestNativeUnderConcurrency(t *testing.T) {
-	p := nativePair(t, testConfig(), Registration{})
+func TestNativeUnderConcurrency(t *testing.T) { onBoth(t, nativeUnderConcurrency) }
+
+func nativeUnderConcurrency(t *testing.T, p *pair) {
 	const states, each = 8, 300
 	var mu sync.Mutex
 	next := make(map[uint32]uint64)
@@ -442,7 +481,7 @@ func TestNativeUnderConcurrency(t *testing.T) {
 		if next[ch]++; next[ch] != seq {
 			t.Errorf("channel %d: message %d instead of %d", ch, seq, next[ch])
 		}
-		p.instance.Uplink(wire.StateID(ch), 1).Consumed(len(b))
+		p.far.Uplink(wire.StateID(ch), 1).Consumed(len(b))
 		if total++; total == states*each {
 			close(done)
 		}
@@ -450,22 +489,22 @@ func TestNativeUnderConcurrency(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := 1; i <= states; i++ {
 		wg.Go(func() {
-			l := p.coordinator.Line(wire.StateID(i), 1)
+			l := p.near.Line(wire.StateID(i), 1)
 			s := &Session{Channel: uint32(i), State: wire.StateID(i), Epoch: 1, User: "u"}
 			l.Open(s)
 			for seq := 1; seq <= each; seq++ {
 				b := make([]byte, 20+(seq*i*997)%60_000)
 				copy(b, fmt.Sprint(seq, " "))
 				for wait := l.Admit(len(b)); wait != nil; wait = l.Admit(len(b)) {
-					p.coordinator.Flush()
+					p.near.Flush()
 					<-wait
 				}
 				l.Data(s, uint64(seq), b, false)
 				if seq%3 == 0 {
-					p.coordinator.Flush()
+					p.near.Flush()
 				}
 			}
-			p.coordinator.Flush()
+			p.near.Flush()
 		})
 	}
 	wg.Wait()

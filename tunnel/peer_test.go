@@ -197,8 +197,20 @@ func (r *running) ended(t testing.TB) string {
 	}
 }
 
-// pair is a native tunnel with both ends running.
+// farEnd is the instance's end, whatever carries it.
+type farEnd interface {
+	Uplink(state wire.StateID, epoch wire.Epoch) Uplink
+	CloseChannel(channel uint32)
+	Flush()
+	Done() <-chan struct{}
+}
+
+// pair is a native tunnel with both ends running. near and far are the ends of any; the others are nil where the tunnel
+// has no connection of its own.
 type pair struct {
+	near                End
+	far                 farEnd
+	nearMux             *mux
 	coordinator         Tunnel
 	instance            *Attachment
 	sink, handler       *notes
@@ -230,6 +242,7 @@ func nativePair(t testing.TB, cfg Config, reg Registration) *pair {
 	if err := <-attached; err != nil {
 		t.Fatal(err)
 	}
+	p.near, p.far, p.nearMux = p.coordinator, p.instance, p.coordinator.(*native).mux
 	p.coordRun = start(t, func(ctx context.Context) error { return p.coordinator.Run(ctx, p.sink) })
 	p.instRun = start(t, func(ctx context.Context) error { return p.instance.Run(ctx, p.handler) })
 	return p

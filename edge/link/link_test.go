@@ -40,8 +40,22 @@ func newWorld(t testing.TB) *world {
 	return &world{t: t, ports: make(map[wire.NodeSession]string)}
 }
 
-// node starts a node; a second one of the same session takes its place, as a restart would that kept the number.
+// node starts a node whose streams are read by the test; a second one of the same session takes its place, as a restart
+// would that kept the number.
 func (w *world) node(self wire.NodeSession, change func(*Config)) *node {
+	w.t.Helper()
+	n := w.make(self, change, Deps{Accept: func(wire.NodeSession, wire.InstanceID, wire.Gen, *Route) Receiver { return nil }})
+	n.begin = func(s *stream) bool {
+		if !s.mine {
+			n.taken <- s
+		}
+		return true
+	}
+	w.start(self, n)
+	return n
+}
+
+func (w *world) make(self wire.NodeSession, change func(*Config), deps Deps) *node {
 	w.t.Helper()
 	cfg := Default()
 	cfg.Redial, cfg.RedialMost = time.Millisecond, 20*time.Millisecond
@@ -49,19 +63,18 @@ func (w *world) node(self wire.NodeSession, change func(*Config)) *node {
 		change(&cfg)
 	}
 	n := &node{taken: make(chan *stream, 16)}
+	deps.Self = self
+	deps.Dial = func(ctx context.Context, to wire.NodeSession) (net.Conn, error) { return w.dial(ctx, self, to) }
 	var err error
-	n.Links, err = New(cfg, Deps{Self: self, Dial: func(ctx context.Context, to wire.NodeSession) (net.Conn, error) {
-		return w.dial(ctx, self, to)
-	}, Accept: func(wire.NodeSession, wire.InstanceID, wire.Gen, *Route) Receiver { return nil }})
-	if err != nil {
+	if n.Links, err = New(cfg, deps); err != nil {
 		w.t.Fatal(err)
 	}
-	n.begin = func(s *stream) bool { // the test reads
-		if !s.mine {
-			n.taken <- s
-		}
-		return true
-	}
+	return n
+}
+
+// start lets a node listen and run.
+func (w *world) start(self wire.NodeSession, n *node) {
+	w.t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
@@ -87,7 +100,6 @@ func (w *world) node(self wire.NodeSession, change func(*Config)) *node {
 		all.Wait()
 	})
 	w.t.Cleanup(n.stop)
-	return n
 }
 
 // dial connects and says who dials, which the node port does by certificates.

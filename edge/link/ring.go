@@ -46,16 +46,20 @@ func (r *ring) read(p []byte, from uint64) {
 	copy(p[n:], r.buf)
 }
 
-// ack forgets what is before a position, and gives memory back when nothing is left of much.
+// ack forgets what is before a position.
 func (r *ring) ack(to uint64) {
 	n := int(to - r.acked)
 	r.acked = to
 	if r.len() == 0 {
 		r.head = 0
-		if len(r.buf) > 64*ringLeast {
-			r.buf = nil
-		}
 		return
 	}
 	r.head = (r.head + n) % len(r.buf)
+}
+
+// rest gives memory back when nothing is kept in it.
+func (r *ring) rest() {
+	if r.len() == 0 {
+		r.buf, r.head = nil, 0
+	}
 }

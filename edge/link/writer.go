@@ -23,8 +23,11 @@ func (s *stream) write(ctx context.Context) {
 		select {
 		case <-s.wake:
 		case <-beat.C:
-			if alive, quiet = quiet, true; alive && cap(buf) > leastBuffer {
-				buf = make([]byte, 0, leastBuffer) // an idle stream holds little
+			if alive, quiet = quiet, true; alive { // an idle stream holds little
+				s.rest()
+				if cap(buf) > leastBuffer {
+					buf = make([]byte, 0, leastBuffer)
+				}
 			}
 			s.orphaned()
 		case <-s.over:
@@ -88,6 +91,12 @@ func (s *stream) batch(b []byte, alive bool) (*carrier, []byte) {
 		b = appendHead(b, kindPing, 0)
 	}
 	return c, b
+}
+
+func (s *stream) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.rest()
 }
 
 func (s *stream) toClose() bool {
