@@ -1,15 +1,22 @@
 package edge
 
 import (
+	"sync/atomic"
+	"time"
+
 	"github.com/trunkline-edge/trunkline/tunnel"
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
-// attachment is one tunnel of an instance, and the tunnel's Sink: its Sink methods are called by the tunnel's reader only.
+// attachment is one tunnel of an instance, or the route to the node that holds it, and its Sink: the Sink methods are
+// called by its reader only. A route speaks native, whatever the instance does.
 type attachment struct {
 	router   *Router
 	home     *home
-	tun      tunnel.Tunnel
+	tun      tunnel.End
+	local    tunnel.Tunnel    // tun, where the tunnel is on this node
+	route    *outbound        // where it is not
+	owner    wire.NodeSession // the node that holds the tunnel; 0: this one
 	gen      wire.Gen
 	legacy   bool
 	first    bool // the instance was not known before
@@ -18,6 +25,8 @@ type attachment struct {
 	channels channels
 	recent   recent        // legacy: who left a moment ago
 	ended    chan struct{} // closed when the tunnel's reader has returned and the rooms are detached
+	syncing  atomic.Bool   // legacy: other nodes have yet to say whom they have; set before it is live, cleared under home.mu
+	stalled  atomic.Bool   // a route whose lane has had no connection for a while
 
 	// The reader's own.
 
@@ -40,9 +49,23 @@ func (a *attachment) roomOf(state wire.StateID, epoch wire.Epoch) *room {
 	return rm
 }
 
+// away says that the tunnel is on another node: there, and only there, rows are proposed for what the instance says.
+func (a *attachment) away() bool { return a.owner != 0 }
+
+// guestOn returns whose session has the channel, if it is one of another node, and its channel there.
+func (a *attachment) guestOn(channel uint32) (*party, uint32) {
+	if channel == 0 {
+		return nil, 0
+	}
+	if s := a.channels.get(channel); s != nil && s.party != nil {
+		return s.party, s.channel
+	}
+	return nil, 0
+}
+
 // vouch makes the row of a state firm at the first frame that its instance sends for it.
 func (a *attachment) vouch(rm *room) {
-	if rm.tentative.Load() && rm.tentative.CompareAndSwap(true, false) {
+	if !a.away() && rm.tentative.Load() && rm.tentative.CompareAndSwap(true, false) {
 		rm.router.makeFirm(rm.roomKey, rm.epochNow())
 	}
 }
@@ -51,6 +74,10 @@ func (a *attachment) vouch(rm *room) {
 // know that everybody left), dropped and answered otherwise.
 func (a *attachment) strayFrame(state wire.StateID, epoch wire.Epoch) {
 	r := a.router
+	if a.away() {
+		r.stats.dropNoSession.Add(1)
+		return
+	}
 	key := roomKey{a.home.app, state}
 	row, ok := r.table.Lookup(key.app, state)
 	if !ok || row.Instance != a.home.id || (!a.legacy && epoch != row.Epoch) {
@@ -142,11 +169,14 @@ func (a *attachment) CloseSession(channel uint32, code wire.Code, reason []byte)
 	if text == "" {
 		text = code.Reason()
 	}
+	if a.away() && code == wire.CodeStateNotFound && s.room.tentative.Load() {
+		a.router.denied.put(s.room.roomKey, struct{}{}, time.Now().Add(a.router.cfg.DeniedTTL))
+	}
 	s.close(code, text, true)
 }
 
 func (a *attachment) StateAccepted(state wire.StateID, epoch wire.Epoch) {
-	if a.router.creates.settle(createKey{a.home.id, state, epoch}, true) {
+	if a.router.creates.settle(createKey{a.home.id, state, epoch}, true) || a.away() {
 		return
 	}
 	if row, ok := a.router.table.Lookup(a.home.app, state); !ok || row.Instance != a.home.id || row.Epoch != epoch {
@@ -164,7 +194,7 @@ func (a *attachment) disown(state wire.StateID, epoch wire.Epoch) {
 
 // StateRefused answers NEW_STATE, or an OPEN of a state that the instance cannot load.
 func (a *attachment) StateRefused(state wire.StateID, epoch wire.Epoch, code wire.Code, reason []byte) {
-	if a.router.creates.settle(createKey{a.home.id, state, epoch}, false) {
+	if a.router.creates.settle(createKey{a.home.id, state, epoch}, false) || a.away() {
 		return
 	}
 	rm := a.home.room(state)
@@ -175,7 +205,7 @@ func (a *attachment) StateRefused(state wire.StateID, epoch wire.Epoch, code wir
 	if text == "" {
 		text = code.Reason()
 	}
-	for _, s := range rm.all() {
+	for _, s := range rm.everyone() {
 		s.close(code, text, false)
 	}
 	a.tun.Line(state, epoch).End() // what was said on it was for nobody
@@ -186,7 +216,30 @@ func (a *attachment) StateRefused(state wire.StateID, epoch wire.Epoch, code wir
 
 // StateReleased: the instance has let go of the state; its row goes.
 func (a *attachment) StateReleased(state wire.StateID, epoch wire.Epoch) {
-	a.router.releaseState(a, state, epoch)
+	if !a.away() {
+		a.router.releaseState(a, state, epoch)
+	}
+}
+
+// NotOwner: the node that was asked for a state does not have it. Its table may be behind or ahead of this one's, so the
+// room looks again, after a pause that grows.
+func (a *attachment) NotOwner(state wire.StateID, epoch wire.Epoch) {
+	a.router.creates.settle(createKey{a.home.id, state, epoch}, false)
+	rm := a.home.room(state)
+	if rm == nil {
+		return
+	}
+	a.router.stats.notOwnerHeard.Add(1)
+	now := time.Now()
+	rm.mu.Lock()
+	if rm.att == a && rm.epoch == epoch && rm.phase == phaseLive {
+		rm.shunLocked(now)
+		rm.detachLocked(now)
+		if len(rm.members) > 0 {
+			rm.seekLocked()
+		}
+	}
+	rm.mu.Unlock()
 }
 
 func (a *attachment) SessionAccepted(channel uint32) {
@@ -196,20 +249,44 @@ func (a *attachment) SessionAccepted(channel uint32) {
 	}
 	a.vouch(s.room)
 	s.room.mu.Lock()
-	if s.att == a {
-		s.joined = true
+	if s.att == a && !s.joined {
+		s.joinLocked(true)
+		if p := s.party; p != nil {
+			p.up.Join(s.channel)
+			a.dirty = p.touch(a.dirty)
+		}
 	}
 	s.room.mu.Unlock()
 }
 
 func (a *attachment) Acked(channel uint32, seq uint64) {
-	if s := a.channels.get(channel); s != nil && seq > s.acked.Load() {
+	s := a.channels.get(channel)
+	if s == nil {
+		return
+	}
+	if a.away() {
+		s.noteSeated(a)
+	}
+	if seq > s.acked.Load() {
 		s.acked.Store(seq)
 		s.out.Acked(seq)
 		if !s.upDirty.Swap(true) {
 			a.dirty = append(a.dirty, s)
 		}
 	}
+}
+
+// noteSeated lets the client's messages go: the owner has answered the session's OPEN.
+func (s *session) noteSeated(a *attachment) {
+	if s.seated.Load() {
+		return
+	}
+	s.room.mu.Lock()
+	if s.att == a {
+		s.seated.Store(true)
+		s.room.tellLocked()
+	}
+	s.room.mu.Unlock()
 }
 
 // Expected says that the instance has a hole. A tunnel loses nothing, so only frames that an earlier attachment swallowed

@@ -30,17 +30,16 @@ type createKey struct {
 // creates are the creates that wait for a native instance.
 type creates struct {
 	mu   sync.Mutex
-	open map[createKey]chan bool
+	open map[createKey]func(accepted bool)
 }
 
-func (c *creates) init() { c.open = make(map[createKey]chan bool) }
+func (c *creates) init() { c.open = make(map[createKey]func(bool)) }
 
-func (c *creates) begin(k createKey) chan bool {
-	ch := make(chan bool, 1)
+// begin has answer called, once, with what the instance says; it must not block.
+func (c *creates) begin(k createKey, answer func(accepted bool)) {
 	c.mu.Lock()
-	c.open[k] = ch
+	c.open[k] = answer
 	c.mu.Unlock()
-	return ch
 }
 
 func (c *creates) end(k createKey) {
@@ -52,13 +51,13 @@ func (c *creates) end(k createKey) {
 // settle answers a waiting create and reports whether one waited.
 func (c *creates) settle(k createKey, accepted bool) bool {
 	c.mu.Lock()
-	ch := c.open[k]
+	answer := c.open[k]
 	delete(c.open, k)
 	c.mu.Unlock()
-	if ch == nil {
+	if answer == nil {
 		return false
 	}
-	ch <- accepted
+	answer(accepted)
 	return true
 }
 
@@ -101,7 +100,7 @@ func (r *Router) Create(ctx context.Context, q api.CreateRequest) (wire.StateID,
 func (r *Router) start(ctx context.Context, placed placement.Placed, q *api.CreateRequest) error {
 	rm := r.acquire(roomKey{q.App, placed.State})
 	defer r.release(rm)
-	h := r.home(placed.Instance)
+	h := r.homeOfCreated(q.App, placed)
 	err := errNoTunnel
 	if h != nil {
 		err = r.hand(ctx, h, rm, placed, q)
@@ -116,16 +115,29 @@ func (r *Router) start(ctx context.Context, placed placement.Placed, q *api.Crea
 		r.takeBack(ctx, rm, h, placed)
 	}
 	rm.mu.Lock() // whoever came meanwhile looks at the table now
+	a, line := rm.att, rm.line
 	rm.phase, rm.att, rm.line = phaseWaiting, nil, nil
 	rm.tellLocked()
 	rm.mu.Unlock()
+	if err == nil && a != nil && a.away() {
+		h.unbind(rm, a, line) // whoever joins here binds anew
+	}
+	r.rehouse(rm)
 	return err
+}
+
+// homeOfCreated returns the home of the instance that a new state was given to, or nil.
+func (r *Router) homeOfCreated(app wire.AppID, placed placement.Placed) *home {
+	if row, ok := r.table.Lookup(app, placed.State); ok && row.Instance == placed.Instance {
+		return r.homeOf(&row)
+	}
+	return r.home(placed.Instance)
 }
 
 // takeBack removes the row of a create that failed, even when the caller has hung up: nobody has the id.
 func (r *Router) takeBack(ctx context.Context, rm *room, h *home, placed placement.Placed) {
 	if h != nil {
-		h.unbind(rm)
+		h.unbind(rm, nil, nil)
 		if a := h.live.Load(); a != nil {
 			a.disown(placed.State, placed.Epoch)
 		}
@@ -150,7 +162,8 @@ func (r *Router) hand(ctx context.Context, h *home, rm *room, placed placement.P
 		rm.mu.Unlock()
 		return errNoTunnel
 	}
-	answer := r.creates.begin(key)
+	answer := make(chan bool, 1)
+	r.creates.begin(key, func(ok bool) { answer <- ok })
 	defer r.creates.end(key)
 	rm.phase, rm.home, rm.att, rm.epoch = phasePending, h, a, placed.Epoch
 	rm.line = a.tun.Line(placed.State, placed.Epoch)

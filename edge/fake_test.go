@@ -29,6 +29,7 @@ type fakeTunnel struct {
 	mu    sync.Mutex
 	heard []string
 	full  chan struct{} // not nil: Admit makes callers wait for it
+	only  wire.StateID  // not 0: full is about this state alone
 }
 
 func newFakeTunnel(kind tunnel.Kind) *fakeTunnel {
@@ -109,6 +110,9 @@ func (l *fakeLine) Close(s *tunnel.Session, _ uint64, _ wire.Code) {
 func (l *fakeLine) Admit(int) <-chan struct{} {
 	l.t.mu.Lock()
 	defer l.t.mu.Unlock()
+	if l.t.only != 0 && l.t.only != l.state {
+		return nil
+	}
 	return l.t.full
 }
 func (l *fakeLine) Released() { l.t.note("released %s", l.state) }
@@ -169,13 +173,18 @@ func inWorld(t *testing.T, change func(*Config), f func(w *world)) {
 }
 
 func newWorld(t *testing.T, change func(*Config), p *fakePlacer) *world {
+	return newWorldWith(t, change, p, Deps{})
+}
+
+func newWorldWith(t *testing.T, change func(*Config), p *fakePlacer, deps Deps) *world {
 	cfg := Default()
 	cfg.OpenApps = true
 	cfg.UnknownRate = UnknownRate{}
 	if change != nil {
 		change(&cfg)
 	}
-	r, err := New(cfg, Deps{Placer: p, Log: testLog(), Tunnel: tunnel.Default()})
+	deps.Placer, deps.Log, deps.Tunnel = p, testLog(), tunnel.Default()
+	r, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,14 +285,22 @@ func want(t *testing.T, who, got, expected string) {
 	}
 }
 
-// fakePlacer commits commands to a real table at once. What it decides is chosen by the test: the instance named by next,
+// fakeLog is what the tables of several nodes are made of.
+type fakeLog struct {
+	mu      sync.Mutex
+	entries [][]byte
+	placers []*fakePlacer
+}
+
+// fakePlacer commits commands to a real table at once, and to those of the other nodes unless they are held up. What it decides is chosen by the test: the instance named by next,
 // or the live one with the lowest id.
 type fakePlacer struct {
 	t     *testing.T
 	table *placement.Table
+	log   *fakeLog
+	slow  bool // its table stands still but for its own commands; guarded by log.mu
 
 	mu    sync.Mutex
-	index uint64
 	node  wire.NodeSession
 	ids   wire.StateID
 	next  wire.InstanceID
@@ -291,22 +308,60 @@ type fakePlacer struct {
 }
 
 func newFakePlacer(t *testing.T) *fakePlacer {
-	p := &fakePlacer{t: t, table: placement.New(), ids: 1000}
+	p := &fakePlacer{t: t, table: placement.New(), ids: 1000, log: &fakeLog{}}
+	p.log.placers = []*fakePlacer{p}
 	p.apply(&placement.Form{Generation: 1, Incarnation: [16]byte{1}, MACKey: [32]byte{1}})
 	p.node = p.apply(&placement.OpenSession{NodeID: "n1"}).Node
 	return p
 }
 
-func (p *fakePlacer) apply(c placement.Command) placement.Result {
+// another adds a node to those of p.
+func (p *fakePlacer) another() *fakePlacer {
+	p.log.mu.Lock()
+	n := len(p.log.placers) + 1
+	q := &fakePlacer{t: p.t, table: placement.New(), ids: wire.StateID(1000 * n), log: p.log}
+	p.log.placers = append(p.log.placers, q)
+	p.log.mu.Unlock()
+	q.node = q.apply(&placement.OpenSession{NodeID: fmt.Sprint("n", n)}).Node
+	return q
+}
+
+func (p *fakePlacer) apply(c placement.Command) (own placement.Result) {
 	p.t.Helper()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.index++
-	res, err := p.table.Apply(p.index, placement.AppendEntry(nil, c), nil)
-	if err != nil || len(res) != 1 {
-		p.t.Fatalf("apply %T: %v", c, err)
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	p.log.entries = append(p.log.entries, placement.AppendEntry(nil, c))
+	for _, q := range p.log.placers {
+		if q == p {
+			own = q.catchUpLocked()
+		} else if !q.slow {
+			q.catchUpLocked()
+		}
 	}
-	return res[0]
+	return own
+}
+
+// catchUpLocked applies what the table has not had, and returns the last result.
+func (p *fakePlacer) catchUpLocked() (last placement.Result) {
+	for p.table.Index() < uint64(len(p.log.entries)) {
+		i := p.table.Index()
+		res, err := p.table.Apply(i+1, p.log.entries[i], nil)
+		if err != nil || len(res) != 1 {
+			p.t.Errorf("apply entry %d: %v", i+1, err)
+			return last
+		}
+		last = res[0]
+	}
+	return last
+}
+
+// hold lets the table stand still, or go on.
+func (p *fakePlacer) hold(on bool) {
+	p.log.mu.Lock()
+	defer p.log.mu.Unlock()
+	if p.slow = on; !on {
+		p.catchUpLocked()
+	}
 }
 
 func (p *fakePlacer) errOf(r placement.Result) error {

@@ -15,6 +15,7 @@ import (
 // under, is gone at once; any other keeps its states for its grace.
 func (r *Router) detached(a *attachment, err error) {
 	h := a.home
+	a.Drained() // what the reader had not come to
 	was := h.detach(a)
 	close(a.ended)
 	r.stats.endedTunnels.add(tunnel.ReasonOf(err))
@@ -29,6 +30,9 @@ func (r *Router) detached(a *attachment, err error) {
 	}
 	if r.draining.Load() {
 		return // it is this node that goes: the rows wait for what comes after it
+	}
+	if in, ok := r.table.Instance(h.id); !ok || in.Gone || in.Gen != a.gen {
+		return // it is gone, or has attached again, here or elsewhere
 	}
 	r.startGrace(h, a.gen)
 }
@@ -67,21 +71,7 @@ func (r *Router) gone(ctx context.Context, h *home, gen wire.Gen) {
 		return
 	}
 	r.stats.instancesGone.Add(1)
-	r.mu.Lock()
-	delete(r.homes, h.id)
-	r.mu.Unlock()
-	rooms, users := h.finish()
-	r.log.Info("instance is gone, its states move", "app", h.app.String(), "instance", uint64(h.id), "store", clip(h.store),
-		"rooms", len(rooms))
-	if h.legacy && len(users) > 0 {
-		if len(users) > maxDeparted {
-			users = users[:maxDeparted]
-		}
-		r.ghosts.put(storeKey{h.app, h.store}, users, time.Now().Add(ghostTime))
-	}
-	for _, rm := range rooms {
-		rm.poke()
-	}
+	r.bury(h)
 }
 
 // genNow returns the gen of the last attachment.

@@ -24,11 +24,16 @@ type home struct {
 	// bound, so that a room which reads it under its own lock can never keep one that is gone.
 	live atomic.Pointer[attachment]
 
+	// turn is held while an attachment comes or goes, rooms and all.
+	turn sync.Mutex
+
 	mu       sync.Mutex
 	gen      wire.Gen
 	gone     bool
 	rooms    map[wire.StateID]*room
-	departed []tunnel.Session // left while the tunnel was broken
+	departed []tunnel.Session // left while the tunnel was broken, or before all nodes had said whom they have
+	retry    time.Time        // no new route is opened before
+	idle     time.Time        // since when an instance on another node has had no room here
 }
 
 func newHome(r *Router, id wire.InstanceID, app wire.AppID, store string, legacy bool, gen wire.Gen) *home {
@@ -63,13 +68,21 @@ func (h *home) bind(rm *room, epoch wire.Epoch) bool {
 	return lives
 }
 
-// unbind forgets rm if it is still the room of its state.
-func (h *home) unbind(rm *room) {
+// unbind forgets rm if it is still the room of its state. A node that has nobody left in a state says so to the owner, so
+// that neither keeps account of it any more.
+func (h *home) unbind(rm *room, a *attachment, line tunnel.Line) {
 	h.mu.Lock()
-	if h.rooms[rm.state] == rm {
+	was := h.rooms[rm.state] == rm
+	if was {
 		delete(h.rooms, rm.state)
+		if a != nil && a.away() { // under the lock: the next room of the state gets a line of its own
+			line.Released()
+		}
 	}
 	h.mu.Unlock()
+	if was && a != nil && a.away() {
+		a.tun.Flush()
+	}
 }
 
 // room returns the room of the state on this instance, or nil.
@@ -93,19 +106,25 @@ func (h *home) snapshot() []*room {
 
 // attach makes a the instance's tunnel: users who left meanwhile are taken off, then every waiting room lives again.
 func (h *home) attach(a *attachment) {
+	h.turn.Lock()
+	h.attachInTurn(a)
+	h.turn.Unlock()
+	a.tun.Flush()
+}
+
+func (h *home) attachInTurn(a *attachment) {
 	for {
 		h.mu.Lock()
+		h.gen = max(h.gen, a.gen)
 		departed := h.departed
-		h.departed, h.gen = nil, a.gen
-		if len(departed) == 0 {
+		if len(departed) == 0 || a.syncing.Load() {
 			h.live.Store(a)
 			h.mu.Unlock()
 			break
 		}
+		h.departed = nil
 		h.mu.Unlock()
-		for i := range departed {
-			h.takeOff(a, &departed[i])
-		}
+		h.takeAllOff(a, departed)
 	}
 	for _, rm := range h.snapshot() {
 		rm.mu.Lock()
@@ -115,11 +134,35 @@ func (h *home) attach(a *attachment) {
 		rm.mu.Unlock()
 		rm.poke()
 	}
+}
+
+// settle ends the time in which nobody is taken off: all nodes have said whom they have.
+func (h *home) settle(a *attachment) {
+	h.mu.Lock()
+	a.syncing.Store(false)
+	var departed []tunnel.Session
+	if h.live.Load() == a {
+		departed, h.departed = h.departed, nil
+	}
+	h.mu.Unlock()
+	h.takeAllOff(a, departed)
 	a.tun.Flush()
+}
+
+func (h *home) takeAllOff(a *attachment, departed []tunnel.Session) {
+	for i := range departed {
+		h.takeOff(a, &departed[i])
+	}
 }
 
 // detach takes the rooms off a tunnel that has ended. It reports whether a was the live one.
 func (h *home) detach(a *attachment) bool {
+	h.turn.Lock()
+	defer h.turn.Unlock()
+	return h.detachInTurn(a)
+}
+
+func (h *home) detachInTurn(a *attachment) bool {
 	if !h.live.CompareAndSwap(a, nil) {
 		return false
 	}
@@ -130,23 +173,30 @@ func (h *home) detach(a *attachment) bool {
 	for _, rm := range h.snapshot() {
 		rm.mu.Lock()
 		if rm.att == a {
-			if rm.phase == phaseLive {
-				rm.detachLocked(now)
-				rm.seekLocked()
-			} else { // pending or closing: whoever drives it looks at the attachment
-				rm.att, rm.line = nil, nil
-				rm.tellLocked()
-			}
+			rm.lostLocked(now)
 		}
 		rm.mu.Unlock()
 	}
 	return true
 }
 
+// lostLocked is what the end of its tunnel means to a room.
+func (rm *room) lostLocked(now time.Time) {
+	if rm.phase != phaseLive { // pending or closing: whoever drives it looks at the attachment
+		rm.att, rm.line = nil, nil
+		rm.tellLocked()
+		return
+	}
+	rm.detachLocked(now)
+	if len(rm.members) > 0 { // guests drive nothing: their node does
+		rm.seekLocked()
+	}
+}
+
 // noteDeparted remembers a session that left while the tunnel was broken, or takes it off at once if a newer tunnel came.
 func (h *home) noteDeparted(t tunnel.Session) {
 	h.mu.Lock()
-	if a := h.live.Load(); a != nil {
+	if a := h.live.Load(); a != nil && !a.syncing.Load() {
 		h.mu.Unlock()
 		h.takeOff(a, &t)
 		a.tun.Flush()
@@ -161,11 +211,11 @@ func (h *home) noteDeparted(t tunnel.Session) {
 // takeOff tells the instance that a session it had is gone. A legacy instance knows users only, so nothing is said while
 // the user has another session here; a native one gets an OPEN first, since the channel was the former tunnel's.
 func (h *home) takeOff(a *attachment, t *tunnel.Session) {
-	if rm := h.room(t.State); h.legacy && rm != nil && len(rm.ofUser([]byte(t.User))) > 0 {
+	if rm := h.room(t.State); a.legacy && rm != nil && len(rm.ofUser([]byte(t.User))) > 0 {
 		return
 	}
 	line := a.tun.Line(t.State, t.Epoch)
-	if !h.legacy {
+	if !a.legacy {
 		t.Gen, t.Resumed = a.gen, true
 		t.Channel = a.channels.add(nil)
 		line.Open(t)
@@ -188,12 +238,17 @@ func (h *home) finish() (rooms []*room, users []ghost) {
 	for i := range departed {
 		users = append(users, ghost{departed[i].State, departed[i].User})
 	}
+	now := time.Now()
 	for _, rm := range rooms {
 		rm.mu.Lock()
 		for user := range rm.users {
 			users = append(users, ghost{rm.state, user})
 		}
 		if rm.home == h {
+			rm.evictLocked()
+			if rm.phase == phaseLive {
+				rm.lostLocked(now)
+			}
 			rm.home = nil
 		}
 		rm.mu.Unlock()

@@ -24,7 +24,8 @@ type Attachment struct {
 	Remote    string // address of the tunnel's other end
 	RTT       time.Duration
 	Queued    int // bytes that the instance has not taken
-	Sessions  int // sessions of this node in its states
+	Sessions  int // sessions of this node's clients in its states
+	Guests    int // sessions of other nodes' clients, where the tunnel is here
 }
 
 // Attachment tells about an instance's tunnel on this node.
@@ -37,15 +38,16 @@ func (r *Router) Attachment(id wire.InstanceID) Attachment {
 	for _, rm := range h.snapshot() {
 		rm.mu.Lock()
 		out.Sessions += len(rm.members)
+		out.Guests += len(rm.guests)
 		rm.mu.Unlock()
 	}
-	if a := h.live.Load(); a != nil {
-		out.Connected, out.Remote, out.RTT, out.Queued = true, a.remote, a.tun.RTT(), a.tun.Queued()
+	if a := h.live.Load(); a != nil && !a.away() {
+		out.Connected, out.Remote, out.RTT, out.Queued = true, a.remote, a.local.RTT(), a.tun.Queued()
 	}
 	return out
 }
 
-// SessionsIn returns how many sessions of this node are in the state.
+// SessionsIn returns how many sessions of this node's clients are in the state.
 func (r *Router) SessionsIn(app wire.AppID, state wire.StateID) int {
 	rm := r.rooms.find(roomKey{app, state})
 	if rm == nil {

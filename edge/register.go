@@ -20,6 +20,7 @@ import (
 const (
 	sniffTime      = 5 * time.Second
 	probeTime      = 3 * time.Second
+	probeElsewhere = time.Second // of which the other node needs part for the way
 	firstRefusal   = time.Second
 	longestRefusal = 30 * time.Second
 	tlsRecord      = 0x16 // first byte of a TLS handshake
@@ -174,6 +175,7 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 		return
 	}
 	a.remote = remote.String()
+	r.leaveStale(a.home, r.node)
 	r.log.Info("instance attached", "app", app.String(), "instance", uint64(a.home.id), "store", clip(a.home.store),
 		"kind", tun.Kind().String(), "gen", uint32(a.gen), "remote", a.remote)
 	tun.Confirm(a.home.id, a.gen)
@@ -182,6 +184,9 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 		r.layGhosts(storeKey{app, reg.StoreID}, a)
 	}
 	a.home.attach(a)
+	if a.syncing.Load() {
+		r.spawn(func(ctx context.Context) { r.awaitNodes(ctx, a) })
+	}
 	r.feed(app)
 	r.detached(a, tun.Run(ctx, a))
 }
@@ -239,7 +244,8 @@ func (r *Router) register(ctx context.Context, app wire.AppID, reg *tunnel.Regis
 	}
 	key := storeKey{app, reg.StoreID}
 	for range 5 {
-		if reason := r.supersede(ctx, key, &q); reason != "" {
+		before, reason := r.supersede(ctx, key, &q)
+		if reason != "" {
 			return nil, reason
 		}
 		got, err := r.placer.Register(ctx, q)
@@ -255,7 +261,11 @@ func (r *Router) register(ctx context.Context, app wire.AppID, reg *tunnel.Regis
 			return nil, refusedTable
 		}
 		h := r.homeFor(got, &q)
-		a := &attachment{router: r, home: h, tun: tun, gen: got.Gen, legacy: !q.Native, unnamed: !reg.Named, first: !got.Again, ended: make(chan struct{})}
+		a := &attachment{
+			router: r, home: h, tun: tun, local: tun, gen: got.Gen, legacy: !q.Native, unnamed: !reg.Named, first: !got.Again,
+			ended: make(chan struct{}),
+		}
+		a.syncing.Store(a.legacy && got.Again && r.connects() && before != r.node)
 		return a, ""
 	}
 	return nil, refusedTaken
@@ -264,37 +274,69 @@ func (r *Router) register(ctx context.Context, app wire.AppID, reg *tunnel.Regis
 // supersede deals with a tunnel that the same name still has here. A native one of the same incarnation is the same process:
 // the newer tunnel wins. A legacy one is probed: if it is dead the newcomer takes over, if it lives the newcomer is refused,
 // later each time.
-func (r *Router) supersede(ctx context.Context, key storeKey, q *placement.RegisterRequest) (refusal string) {
+//
+// The tunnel may be another node's: that one is asked, and closes it when the table says so. before is the node that held it.
+func (r *Router) supersede(ctx context.Context, key storeKey, q *placement.RegisterRequest) (before wire.NodeSession, refusal string) {
 	in, ok := r.table.Named(key.app, key.store, q.Native, q.Incarnation)
 	if !ok {
-		return ""
+		return 0, ""
 	}
 	q.Replace, q.ReplaceGen = in.ID, in.Gen
+	if r.elsewhere(in.Node) {
+		if !q.Native && r.livesElsewhere(ctx, &in) {
+			r.delayRefusal(ctx, key)
+			return in.Node, refusedTaken
+		}
+		r.stats.takeovers.Add(1)
+		return in.Node, ""
+	}
 	h := r.home(in.ID)
 	if h == nil {
-		return ""
+		return in.Node, ""
 	}
 	old := h.live.Load()
-	if old == nil {
-		return ""
+	if old == nil || old.away() {
+		return in.Node, ""
 	}
 	if !q.Native {
 		pctx, cancel := context.WithTimeout(ctx, probeTime)
-		err := old.tun.Probe(pctx)
+		err := old.local.Probe(pctx)
 		cancel()
 		if err == nil {
 			r.delayRefusal(ctx, key)
-			return refusedTaken
+			return in.Node, refusedTaken
 		}
 	}
 	r.stats.takeovers.Add(1)
-	old.tun.Close(wire.CodeTakenOver.String())
+	old.local.Close(wire.CodeTakenOver.String())
 	select {
 	case <-old.ended:
-		return ""
+		return in.Node, ""
 	case <-ctx.Done():
-		return refusedDraining
+		return in.Node, refusedDraining
 	}
+}
+
+// livesElsewhere asks the node that holds the tunnel of an instance whether it lives. No answer in time is none.
+func (r *Router) livesElsewhere(ctx context.Context, in *placement.Instance) bool {
+	if r.probe == nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeElsewhere)
+	defer cancel()
+	alive, err := r.probe(ctx, in.Node, in.ID, in.Gen)
+	return err == nil && alive
+}
+
+// ProbeInstance reports whether this node holds that attachment of an instance and its other end has just shown that it
+// lives: the answer to another node's Deps.Probe.
+func (r *Router) ProbeInstance(ctx context.Context, instance wire.InstanceID, gen wire.Gen) bool {
+	h := r.home(instance)
+	if h == nil {
+		return false
+	}
+	a := h.live.Load()
+	return a != nil && !a.away() && a.gen == gen && a.local.Probe(ctx) == nil
 }
 
 // delayRefusal waits 1 s, doubling to 30 s, before a second process with a living storeId is closed: old SDKs retry for ever.
@@ -327,7 +369,7 @@ func (r *Router) homeFor(got placement.Attached, q *placement.RegisterRequest) *
 // greet sends the frame that server SDK 0.5.0 waits for, where the app's operator said so.
 func (r *Router) greet(a *attachment, app wire.AppID) {
 	if row, ok := r.table.App(app); ok && row.Settings.Greeting && a.legacy {
-		a.tun.Greet(app.String())
+		a.local.Greet(app.String())
 	}
 }
 

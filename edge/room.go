@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,11 +47,20 @@ type room struct {
 	home     *home
 	att      *attachment // nil unless live or pending
 	line     tunnel.Line
-	members  []*session
-	users    map[string]*session // first of the chain of each user
+	members  []*session          // of this node's clients
+	guests   []*session          // of other nodes' clients; only where the tunnel is here
+	parties  []*party            // whom the guests belong to
+	users    map[string]*session // first of the chain of each user, guests included
+	joiners  int                 // clients that wait to become members
+	creator  *party              // pending: the node that asked for the state, where it is another one
+	round    uint64              // counts toUser, so that it serves each party once
 	changed  chan struct{}       // closed at the next change of phase; nil when nobody waits
 	refusal  *client.Refusal     // why the last seek gave up
 	heldFrom time.Time           // when members began to wait
+
+	// notBefore is when to ask the owner again after it said that it is none; pause is how long that was put off.
+	notBefore time.Time
+	pause     time.Duration
 }
 
 // changedLocked returns the channel that the next change of phase closes.
@@ -82,6 +93,12 @@ func (rm *room) goLiveLocked(h *home, a *attachment, epoch wire.Epoch) (flush bo
 	if rm.phase == phaseLive && rm.att == a && rm.epoch == epoch {
 		return false
 	}
+	if a.away() {
+		rm.evictLocked() // whoever came here for the state has one more hop to go, and makes it from where he is
+	}
+	if old := rm.att; old != nil && old != a && old.away() {
+		rm.line.End()
+	}
 	rm.home, rm.att, rm.epoch = h, a, epoch
 	rm.line = a.tun.Line(rm.state, epoch)
 	rm.phase = phaseLive
@@ -94,22 +111,29 @@ func (rm *room) goLiveLocked(h *home, a *attachment, epoch wire.Epoch) (flush bo
 		for _, s := range rm.users { // one SUBSCRIBE a user is enough when a state returns
 			rm.openLocked(s)
 			for o := s.next; o != nil; o = o.next {
-				o.att, o.joined = a, true
+				o.att = a
+				o.seated.Store(true)
+				o.joinLocked(true)
 			}
 		}
 	} else {
 		for _, s := range rm.members {
 			rm.openLocked(s)
 		}
+		for _, s := range rm.guests {
+			rm.openLocked(s)
+		}
 	}
 	rm.tellLocked()
-	return len(rm.members) > 0
+	return len(rm.members)+len(rm.guests) > 0
 }
 
 // openLocked tells the instance of the session. The client is registered first, so that its acknowledgement precedes
 // whatever the backend answers.
 func (rm *room) openLocked(s *session) {
+	s.unopenLocked()
 	s.att = rm.att
+	s.seated.Store(!rm.att.away())
 	s.t.Epoch, s.t.Gen = rm.epoch, rm.att.gen
 	s.t.Next = s.sent + 1
 	s.t.Resumed = s.t.Resumed || s.registered
@@ -117,17 +141,41 @@ func (rm *room) openLocked(s *session) {
 		s.registered = true
 		s.out.Registered()
 	}
-	s.joined = rm.att.legacy // a legacy backend has no accept
+	s.joinLocked(rm.att.legacy) // a legacy backend has no accept
 	if !rm.att.legacy {
 		s.t.Channel = rm.att.channels.add(s)
 	}
 	rm.line.Open(&s.t)
 }
 
+// unopenLocked forgets the session's channel.
+func (s *session) unopenLocked() {
+	if s.att != nil && !s.att.legacy {
+		s.att.channels.drop(s.t.Channel)
+	}
+	s.att = nil
+	s.joinLocked(false)
+}
+
+// listOf is where the session has its seat.
+func (rm *room) listOf(s *session) *[]*session {
+	if s.party != nil {
+		return &rm.guests
+	}
+	return &rm.members
+}
+
 // addLocked seats the session.
 func (rm *room) addLocked(s *session) {
-	s.index = len(rm.members)
-	rm.members = append(rm.members, s)
+	list := rm.listOf(s)
+	s.index = len(*list)
+	*list = append(*list, s)
+	if p := s.party; p != nil {
+		if p.seated == 0 {
+			rm.parties = append(rm.parties, p)
+		}
+		p.seated++
+	}
 	if rm.users == nil {
 		rm.users = make(map[string]*session, 1)
 	}
@@ -135,14 +183,33 @@ func (rm *room) addLocked(s *session) {
 	rm.users[s.t.User] = s
 }
 
-// unseatLocked takes the session out of both indexes and reports whether it was its user's last.
+// joinLocked notes whether broadcasts reach the session.
+func (s *session) joinLocked(joined bool) {
+	if p := s.party; p != nil && s.joined != joined {
+		if joined {
+			p.joined++
+		} else {
+			p.joined--
+		}
+	}
+	s.joined = joined
+}
+
+// unseatLocked takes the session out of all indexes and reports whether it was its user's last.
 func (rm *room) unseatLocked(s *session) (last bool) {
-	end := len(rm.members) - 1
-	rm.members[s.index] = rm.members[end]
-	rm.members[s.index].index = s.index
-	rm.members[end] = nil
-	rm.members = rm.members[:end]
+	list := rm.listOf(s)
+	end := len(*list) - 1
+	(*list)[s.index] = (*list)[end]
+	(*list)[s.index].index = s.index
+	(*list)[end] = nil
+	*list = (*list)[:end]
 	s.index = -1
+	s.joinLocked(false)
+	if p := s.party; p != nil {
+		if p.seated--; p.seated == 0 {
+			rm.parties = slices.DeleteFunc(rm.parties, func(o *party) bool { return o == p })
+		}
+	}
 	head := rm.users[s.t.User]
 	if head == s {
 		if s.next == nil {
@@ -171,13 +238,16 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 		return false
 	}
 	last := rm.unseatLocked(s)
-	var flush tunnel.Tunnel
+	var flush tunnel.End
 	var absent *home
 	a := s.att
 	switch {
 	case a != nil && a == rm.att:
 		due := !a.legacy || last
-		if due && tellBackend {
+		switch {
+		case due && tellBackend && a.legacy && a.syncing.Load():
+			absent = a.home // the user may have a session at a node that has not said so yet
+		case due && tellBackend:
 			rm.line.Close(&s.t, s.sent+1, code)
 			flush = a.tun
 			if a.legacy {
@@ -204,6 +274,9 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 
 // detachLocked puts the room back to waiting because its tunnel has broken or its row is no longer its instance's.
 func (rm *room) detachLocked(now time.Time) {
+	if rm.att != nil && rm.att.away() {
+		rm.line.End()
+	}
 	rm.phase = phaseWaiting
 	rm.att, rm.line = nil, nil
 	rm.heldFrom = now
@@ -213,13 +286,46 @@ func (rm *room) detachLocked(now time.Time) {
 				rm.router.stats.unacked.Add(s.sent - acked)
 			}
 		}
-		s.att, s.joined = nil, false
+		s.unopenLocked()
+	}
+	for _, s := range rm.guests { // what they have not had acknowledged counts where their clients are
+		s.unopenLocked()
 	}
 	rm.tellLocked()
 }
 
-// toUser delivers to every registered session of the user. It returns the list of sessions to flush and whether one was
-// there.
+// evictLocked sends all guests away: the state is not, or no longer, to be had here. Their nodes look for it again.
+func (rm *room) evictLocked() {
+	if len(rm.guests) == 0 {
+		return
+	}
+	parties, n := slices.Clone(rm.parties), len(rm.guests)
+	for len(rm.guests) > 0 {
+		s := rm.guests[len(rm.guests)-1]
+		rm.unseatLocked(s)
+		s.unopenLocked()
+	}
+	rm.tellLocked()
+	for _, p := range parties {
+		p.end()
+		p.peer.far.NotOwner(p.state, p.epoch)
+	}
+	r := rm.router
+	r.stats.notOwnerSaid.Add(uint64(len(parties)))
+	r.stats.guests.Add(-int64(n))
+	r.spawn(func(context.Context) {
+		for _, p := range parties {
+			p.peer.forget(p)
+			p.peer.far.Flush()
+		}
+		for range n {
+			r.release(rm)
+		}
+	})
+}
+
+// toUser delivers to every registered session of the user, and once to each other node that has some. It returns the list
+// of sessions to flush and whether one was there.
 func (rm *room) toUser(a *attachment, user, payload []byte, dirty []*session) ([]*session, bool) {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
@@ -230,13 +336,22 @@ func (rm *room) toUser(a *attachment, user, payload []byte, dirty []*session) ([
 	if s == nil {
 		return dirty, false
 	}
+	rm.round++
 	for ; s != nil; s = s.next {
-		dirty = s.deliver(payload, false, dirty)
+		p := s.party
+		switch {
+		case p == nil:
+			dirty = s.deliver(payload, false, dirty)
+		case p.round != rm.round:
+			p.round = rm.round
+			p.up.ToUser(s.t.User, payload)
+			dirty = p.touch(dirty)
+		}
 	}
 	return dirty, true
 }
 
-// toAll delivers to every joined session but one.
+// toAll delivers to every joined session but one, and once to each other node that has some.
 func (rm *room) toAll(a *attachment, except uint32, payload []byte, unreliable bool, dirty []*session) ([]*session, int) {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
@@ -249,6 +364,22 @@ func (rm *room) toAll(a *attachment, except uint32, payload []byte, unreliable b
 			dirty = s.deliver(payload, unreliable, dirty)
 			n++
 		}
+	}
+	if len(rm.parties) == 0 {
+		return dirty, n
+	}
+	excepted, theirs := a.guestOn(except)
+	for _, p := range rm.parties {
+		if p.joined == 0 {
+			continue
+		}
+		not := uint32(0)
+		if p == excepted {
+			not = theirs
+		}
+		p.up.ToAll(not, payload, unreliable)
+		dirty = p.touch(dirty)
+		n += p.joined
 	}
 	return dirty, n
 }
@@ -264,9 +395,19 @@ func (rm *room) ofUser(user []byte) []*session {
 	return out
 }
 
-// all returns the room's sessions as they are now.
+// all returns the sessions of this node's clients as they are now.
 func (rm *room) all() []*session {
 	rm.mu.Lock()
 	defer rm.mu.Unlock()
-	return append([]*session(nil), rm.members...)
+	return slices.Clone(rm.members)
 }
+
+// everyone returns all sessions as they are now.
+func (rm *room) everyone() []*session {
+	rm.mu.Lock()
+	defer rm.mu.Unlock()
+	return append(slices.Clone(rm.members), rm.guests...)
+}
+
+// emptyLocked says that nobody is in the room.
+func (rm *room) emptyLocked() bool { return len(rm.members)+len(rm.guests) == 0 }

@@ -11,17 +11,26 @@ import (
 	"time"
 
 	"github.com/trunkline-edge/trunkline/edge/client"
+	"github.com/trunkline-edge/trunkline/edge/link"
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/tunnel"
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
-// Deps are what a Router stands on. All are required.
+// Deps are what a Router stands on. The first three are required.
 type Deps struct {
 	Placer Placer
 	Log    *slog.Logger
 	// Tunnel is how tunnels are accepted.
 	Tunnel tunnel.Config
+
+	// DialLink connects to the port for links of another node session, and makes sure that it is that one. nil: this node
+	// is alone, and what is on other nodes is out of reach.
+	DialLink func(ctx context.Context, to wire.NodeSession) (net.Conn, error)
+	// Probe asks another node whether the tunnel of an instance lives there. nil: nobody can be asked, so none does.
+	Probe func(ctx context.Context, node wire.NodeSession, instance wire.InstanceID, gen wire.Gen) (alive bool, err error)
+	// Links is how links behave; nil is link.Default.
+	Links *link.Config
 }
 
 // Router knows where each frame goes next. It implements client.Router for sessions and api.Rooms for the HTTP endpoints.
@@ -31,7 +40,10 @@ type Router struct {
 	placer Placer
 	table  *placement.Table
 	node   wire.NodeSession
+	name   string // NodeID
 	tcfg   tunnel.Config
+	links  *link.Links // nil: this node is alone
+	probe  func(ctx context.Context, node wire.NodeSession, instance wire.InstanceID, gen wire.Gen) (alive bool, err error)
 
 	rooms   roomMap
 	conns   atomic.Uint64 // counter of ConnIDs
@@ -43,6 +55,8 @@ type Router struct {
 	buckets buckets
 	shares  shares
 	quiet   quiet // limits log lines that anybody outside can cause
+	syncs   syncs
+	lost    holdBack
 
 	draining atomic.Bool
 	placing  chan struct{} // paces placements after an instance has gone
@@ -89,6 +103,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	}
 	r := &Router{
 		cfg: cfg, log: deps.Log, placer: deps.Placer, table: deps.Placer.Table(), node: deps.Placer.Node(), tcfg: deps.Tunnel,
+		probe:     deps.Probe,
 		placing:   make(chan struct{}, placementsAtOnce),
 		homes:     make(map[wire.InstanceID]*home),
 		hungry:    make(map[wire.AppID]map[*room]struct{}),
@@ -99,7 +114,10 @@ func New(cfg Config, deps Deps) (*Router, error) {
 		knocking:  make(map[net.Conn]struct{}),
 	}
 	r.rooms.init()
-	r.denied.max, r.ghosts.max = maxDenied, maxGhosts
+	r.denied.max, r.ghosts.max, r.syncs.heard.max = maxDenied, maxGhosts, maxHeard
+	if s, ok := r.table.Session(r.node); ok {
+		r.name = s.Node
+	}
 	r.buckets.init(cfg.UnknownRate, cfg.LiftLoopback)
 	r.shares.init(&r.cfg)
 	r.creates.init()
@@ -108,13 +126,44 @@ func New(cfg Config, deps Deps) (*Router, error) {
 		return ok
 	})
 	r.ctx, r.stop = context.WithCancel(context.Background())
+	if deps.DialLink == nil {
+		return r, nil
+	}
+	lanes := link.Default()
+	if deps.Links != nil {
+		lanes = *deps.Links
+	}
+	var err error
+	r.links, err = link.New(lanes, link.Deps{
+		Self: r.node, Dial: deps.DialLink, Accept: r.accept, Notified: r.notified, Log: deps.Log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("edge: %w", err)
+	}
 	return r, nil
 }
 
-// Run gives the instances that an earlier life of this node left behind their grace, sweeps tentative rows, and returns
-// when ctx has ended and every goroutine of the Router has.
+// ServeLink takes a connection that another node session has made to the port for links. It returns when the connection
+// belongs to its lane, or was refused and closed.
+func (r *Router) ServeLink(ctx context.Context, nc net.Conn, from wire.NodeSession) {
+	if r.links == nil {
+		nc.Close()
+		return
+	}
+	if err := r.links.Serve(ctx, nc, from); err != nil && ctx.Err() == nil && r.quiet.allow("link", time.Now()) {
+		r.log.Warn("a connection of a link was refused", "node", uint64(from), "error", err)
+	}
+}
+
+// Run gives the instances that an earlier life of this node left behind their grace, follows the table, keeps the links to
+// other nodes, sweeps tentative rows, and returns when ctx has ended and every goroutine of the Router has.
 func (r *Router) Run(ctx context.Context) error {
+	since := r.table.Index()
 	r.adopt()
+	r.spawn(func(ctx context.Context) { r.watch(ctx, since) })
+	if r.links != nil {
+		r.spawn(func(ctx context.Context) { _ = r.links.Run(ctx) }) // always nil
+	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -141,9 +190,17 @@ func (r *Router) spawn(f func(ctx context.Context)) {
 	}
 }
 
-// adopt makes a home, with its grace running, for every instance of the table: this node has just begun to listen.
+// adopt makes a home, with its grace running, for every instance of an earlier life of this node: it has just begun to
+// listen. Where there are other nodes, their leases decide when that life is over.
 func (r *Router) adopt() {
+	alone := true
+	for _, s := range r.table.Sessions() {
+		alone = alone && (s.ID == r.node || s.Node == r.name)
+	}
 	for _, in := range r.table.AllInstances() {
+		if !alone && in.Node != r.node {
+			continue
+		}
 		h := newHome(r, in.ID, in.App, in.StoreID, !in.Native, in.Gen)
 		r.mu.Lock()
 		if _, known := r.homes[in.ID]; !known {
@@ -213,20 +270,27 @@ func (r *Router) release(rm *room) {
 		return
 	}
 	rm.mu.Lock()
-	h, epoch, line := rm.home, rm.epoch, rm.line
+	h, a, epoch, line := rm.home, rm.att, rm.epoch, rm.line
 	rm.mu.Unlock()
 	if h != nil {
-		h.unbind(rm)
-		if h.legacy && line != nil { // a native line keeps its credit for as long as the instance has the state
+		h.unbind(rm, a, line)
+		if a != nil && a.legacy && line != nil { // a native line keeps its credit for as long as the instance has the state
 			line.End()
 		}
 	}
 	rm.poke()
-	if rm.tentative.Load() {
-		r.mu.Lock()
-		r.tentative[rm.roomKey] = tentativeRow{epoch, time.Now().Add(r.cfg.TentativeTTL)}
-		r.mu.Unlock()
+	if rm.tentative.Load() && r.minds(rm.roomKey) {
+		r.noteTentative(rm.roomKey, epoch)
 	}
+}
+
+// minds says whether it is this node that proposes changes of a state's row: it holds the tunnel, or nobody does.
+func (r *Router) minds(key roomKey) bool {
+	if !r.connects() {
+		return true
+	}
+	row, ok := r.table.Lookup(key.app, key.state)
+	return ok && !r.elsewhere(row.Node)
 }
 
 // newSession numbers the session of a join.
@@ -269,8 +333,14 @@ func (r *Router) seat(ctx context.Context, rm *room, s *session) *client.Refusal
 	var timeout <-chan time.Time
 	var seen *client.Refusal
 	rm.mu.Lock()
+	rm.joiners++
+	defer func() {
+		rm.mu.Lock()
+		rm.joiners--
+		rm.mu.Unlock()
+	}()
 	seen = rm.refusal
-	for rm.phase != phaseLive {
+	for rm.phase != phaseLive || rm.att.stalled.Load() {
 		if rm.refusal != nil && rm.refusal != seen {
 			refusal := rm.refusal
 			rm.mu.Unlock()
@@ -282,7 +352,7 @@ func (r *Router) seat(ctx context.Context, rm *room, s *session) *client.Refusal
 				r.stats.unknownLimited.Add(1)
 				return &client.Refusal{Code: wire.CodeTryLater, Reason: "too many connections to unknown states, try later"}
 			}
-			if r.bindNow(rm) {
+			if !time.Now().Before(rm.notBefore) && r.bindNow(rm) {
 				continue
 			}
 			rm.seekLocked()
@@ -321,10 +391,10 @@ func (r *Router) bindNow(rm *room) bool {
 	rm.mu.Unlock()
 	defer rm.mu.Lock()
 	row, ok := r.table.Lookup(rm.app, rm.state)
-	if !ok {
+	if !ok || row.Pending || row.Free {
 		return false
 	}
-	h := r.home(row.Instance)
+	h := r.homeOf(&row)
 	if h == nil {
 		return false
 	}

@@ -51,7 +51,7 @@ func (r *Router) makeFirm(key roomKey, epoch wire.Epoch) {
 func (r *Router) turnAway(key roomKey, epoch wire.Epoch) {
 	rm := r.acquire(key)
 	rm.mu.Lock()
-	busy := len(rm.members) > 0 || rm.phase == phasePending || rm.phase == phaseClosing || rm.phase == phaseLive && rm.epoch != epoch
+	busy := !rm.emptyLocked() || rm.phase == phasePending || rm.phase == phaseClosing || rm.phase == phaseLive && rm.epoch != epoch
 	if !busy {
 		rm.closeLocked()
 	}
@@ -97,8 +97,9 @@ func (r *Router) reopen(rm *room, refusal *client.Refusal) {
 	rm.tellLocked()
 	rm.mu.Unlock()
 	if h != nil {
-		h.unbind(rm)
+		h.unbind(rm, nil, nil)
 	}
+	r.rehouse(rm)
 	rm.poke()
 }
 
@@ -164,9 +165,12 @@ func (r *Router) sweep(now time.Time) {
 	}
 	r.mu.Unlock()
 	for key, epoch := range due {
+		if row, ok := r.table.Lookup(key.app, key.state); !ok || r.elsewhere(row.Node) {
+			continue // its instance has attached to another node since
+		}
 		rm := r.acquire(key)
 		rm.mu.Lock()
-		idle := len(rm.members) == 0 && !rm.seeking && rm.phase == phaseWaiting
+		idle := rm.emptyLocked() && !rm.seeking && rm.phase == phaseWaiting
 		if idle {
 			rm.phase = phaseClosing
 		}
@@ -177,6 +181,8 @@ func (r *Router) sweep(now time.Time) {
 			r.release(rm)
 		}
 	}
+	r.sweepHomes(now)
+	r.checkLanes(now)
 	r.denied.sweep(now)
 	r.ghosts.sweep(now)
 	r.buckets.sweep(now)

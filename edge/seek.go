@@ -44,12 +44,23 @@ func (r *Router) seek(ctx context.Context, rm *room) {
 			}
 			return
 		}
-		left := r.cfg.Hold - time.Since(rm.heldFrom)
+		if len(rm.members) == 0 && rm.joiners == 0 { // guests have their own node to drive them
+			rm.seeking = false
+			rm.mu.Unlock()
+			return
+		}
+		left, early := r.cfg.Hold-time.Since(rm.heldFrom), false
+		if pause := time.Until(rm.notBefore); pause > 0 && pause < left {
+			left, early = pause, true
+		}
 		rm.mu.Unlock()
 		timer := time.NewTimer(max(left, 0))
 		select {
 		case <-rm.wake:
 		case <-timer.C:
+			if early {
+				continue
+			}
 			rm.mu.Lock()
 			rm.heldFrom = time.Now() // who joins later waits its own time
 			rm.mu.Unlock()
@@ -70,9 +81,9 @@ func (r *Router) seek(ctx context.Context, rm *room) {
 // seekOnce looks at the table once and acts on it. settled means that the room lives or that someone else drives it.
 func (r *Router) seekOnce(ctx context.Context, rm *room) (refusal *client.Refusal, settled bool) {
 	rm.mu.Lock()
-	p := rm.phase
+	p, early := rm.phase, time.Now().Before(rm.notBefore)
 	rm.mu.Unlock()
-	if p == phaseClosing || p == phasePending {
+	if p == phaseClosing || p == phasePending || early {
 		return nil, false // whoever set it pokes us
 	}
 	row, ok := r.table.Lookup(rm.app, rm.state)
@@ -81,10 +92,10 @@ func (r *Router) seekOnce(ctx context.Context, rm *room) (refusal *client.Refusa
 	}
 	if ok {
 		if in, alive := r.table.Instance(row.Instance); alive && !in.Gone {
-			h := r.home(row.Instance)
+			h := r.homeOf(&row)
 			if h == nil { // this node has not taken note of the instance yet; feed pokes when it has
 				r.beHungry(rm)
-				if h = r.home(row.Instance); h == nil {
+				if h = r.homeOf(&row); h == nil {
 					return nil, false
 				}
 			}
@@ -110,7 +121,7 @@ func (r *Router) place(ctx context.Context, rm *room) (refusal *client.Refusal, 
 	case err == nil:
 		r.stats.placements.Add(1)
 		rm.tentative.Store(row.Tentative)
-		if h := r.home(row.Instance); h != nil {
+		if h := r.homeOf(&row); h != nil {
 			return nil, h.bind(rm, row.Epoch)
 		}
 		return nil, false

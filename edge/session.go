@@ -13,7 +13,8 @@ import (
 // errLeft ends a client's reader whose session the router has closed.
 var errLeft = errors.New("session has ended")
 
-// session is one client's seat in a room. It implements client.Seat.
+// session is one client's seat in a room. It implements client.Seat. The client may be another node's: then the session is a
+// guest of the room, party is set, and nobody calls the methods of Seat.
 type session struct {
 	router *Router
 	room   *room
@@ -21,8 +22,14 @@ type session struct {
 	addr   netip.Addr
 	native bool // the client hears of acknowledgements
 
+	party   *party // of a guest
+	channel uint32 // of a guest, on the route from its node
+
 	// upDirty is set while the session stands on the list of those that the tunnel's reader will flush.
 	upDirty atomic.Bool
+	// seated says, on a route, that the owner has the session, so that what the client sends is not sent in vain. It is
+	// written under room.mu.
+	seated atomic.Bool
 	// acked is the highest number that a native instance acknowledged.
 	acked atomic.Uint64
 
@@ -31,13 +38,16 @@ type session struct {
 	t          tunnel.Session
 	att        *attachment // where the session's OPEN went; nil while the room waits
 	sent       uint64      // the number of the last frame that went down
-	index      int         // in room.members; -1 when not there
+	index      int         // in room.members or room.guests; -1 when not there
 	next       *session    // the next session of the same user in this room
 	registered bool        // the client has been told once
 	joined     bool        // the backend has accepted it: broadcasts reach it
 
+	// waits is how much of a guest stands in its party's queue; guarded by party.mu.
+	waits int
+
 	// dirtied is the tunnel that frames went to since the last Drained. Only the client's reader touches it.
-	dirtied tunnel.Tunnel
+	dirtied tunnel.End
 	// written is the last number that a legacy tunnel took since the last Drained, 0 when the instance acknowledges
 	// itself. Only the client's reader touches it.
 	written uint64
@@ -54,7 +64,7 @@ func (s *session) Down(payload []byte, unreliable bool) error {
 			return errLeft
 		}
 		var wait <-chan struct{}
-		if rm.phase == phaseLive && s.att == rm.att {
+		if rm.phase == phaseLive && s.att == rm.att && s.seated.Load() {
 			wait = rm.line.Admit(len(payload))
 			if wait == nil {
 				s.sent++

@@ -17,6 +17,10 @@ type stats struct {
 	created, createRetried, createSilent                 atomic.Uint64
 	placements, rowsRemoved, released, proposalFailed    atomic.Uint64
 	takeovers, instancesGone, acceptFailed               atomic.Uint64
+	guests, routes, peers                                atomic.Int64
+	linkDown, linkUp, routesBroken, parked               atomic.Uint64
+	notOwnerSaid, notOwnerHeard, staleSaid, behindWaited atomic.Uint64
+	syncsCut, badNotices, overrun                        atomic.Uint64
 	refusedTunnels, endedTunnels                         reasons
 	held                                                 holds
 }
@@ -65,6 +69,9 @@ func (r *Router) Collect(emit func(name string, value float64, labels ...string)
 	s := &r.stats
 	emit("edge_sessions", float64(s.sessions.Load()))
 	emit("edge_tunnel_connections", float64(s.tunnelConns.Load()))
+	emit("edge_guests", float64(s.guests.Load()))
+	emit("edge_routes", float64(s.routes.Load()), "direction", "opened")
+	emit("edge_routes", float64(s.peers.Load()), "direction", "taken")
 	for _, c := range []struct {
 		name   string
 		n      *atomic.Uint64
@@ -96,6 +103,17 @@ func (r *Router) Collect(emit func(name string, value float64, labels ...string)
 		{"edge_takeovers_total", &s.takeovers, nil},
 		{"edge_instances_gone_total", &s.instancesGone, nil},
 		{"edge_accept_failures_total", &s.acceptFailed, nil},
+		{"edge_link_batches_total", &s.linkDown, []string{"direction", "from_owner"}},
+		{"edge_link_batches_total", &s.linkUp, []string{"direction", "to_owner"}},
+		{"edge_routes_broken_total", &s.routesBroken, nil},
+		{"edge_arrivals_parked_total", &s.parked, nil},
+		{"edge_not_owner_total", &s.notOwnerSaid, []string{"direction", "said"}},
+		{"edge_not_owner_total", &s.notOwnerHeard, []string{"direction", "heard"}},
+		{"edge_stale_epochs_total", &s.staleSaid, nil},
+		{"edge_table_behind_total", &s.behindWaited, nil},
+		{"edge_syncs_cut_total", &s.syncsCut, nil},
+		{"edge_notices_refused_total", &s.badNotices, nil},
+		{"edge_link_overruns_total", &s.overrun, nil},
 	} {
 		emit(c.name, float64(c.n.Load()), c.labels...)
 	}
@@ -107,4 +125,7 @@ func (r *Router) Collect(emit func(name string, value float64, labels ...string)
 	emit("edge_state_holds_total", float64(n))
 	emit("edge_state_hold_seconds_total", total.Seconds())
 	emit("edge_state_hold_longest_seconds", worst.Seconds())
+	if r.links != nil {
+		r.links.Collect(emit)
+	}
 }
