@@ -246,6 +246,13 @@ func (c *forceRemoveCommand) Run(ctx context.Context, w *world) error {
 		return err
 	}
 	warning := fmt.Sprintf("This takes the node %s out of the cluster as if it were gone for good: its session ends, and states whose backends were on it move. If it runs still, ask it to leave instead.", clip(c.Node))
+	members, err := client.Members(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(members, func(m admin.Member) bool { return m.NodeID == c.Node && m.State == "revoked" }) {
+		warning += " It is revoked, and this lifts that: a certificate that it still has is good again."
+	}
 	if err := c.confirm(w, warning, "its name", c.Node); err != nil {
 		return err
 	}
