@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"time"
 )
 
@@ -13,57 +12,44 @@ type offline struct {
 	keygen func(cluster string) ([]byte, error)
 	// inspect reads a snapshot to its end and checks its checksum.
 	inspect func(r io.Reader) (snapshotInfo, error)
-	// restore makes an empty data directory the first node of a new generation with the table of a snapshot.
+	// restore puts the table of a snapshot into the data directory of a stopped node, which begins a new generation of its
+	// cluster alone.
 	restore func(dataDir string, r io.Reader) error
-	// recover makes a voter that has lost the others the only one. With DryRun it only looks.
+	// recover makes a stopped node that has lost the other voters the only one of a new generation.
 	recover func(cfg recoverConfig) (recoverReport, error)
 }
 
 // snapshotInfo is what a snapshot file says about itself.
 type snapshotInfo struct {
-	Version     int       `json:"version"` // of the format
-	Cluster     string    `json:"cluster,omitempty"`
-	Incarnation string    `json:"incarnation,omitempty"`
+	Cluster     string    `json:"cluster"`
+	Incarnation string    `json:"incarnation"`
 	Generation  uint32    `json:"generation"`
 	Term        uint64    `json:"term"`
 	Index       uint64    `json:"index"`
-	TakenAt     time.Time `json:"takenAt,omitzero"`
-	Bytes       int64     `json:"bytes"`
-	SHA256      string    `json:"sha256"`
+	SavedAt     time.Time `json:"savedAt"`
+	SavedBy     string    `json:"savedBy"` // server
+	Bytes       int64     `json:"bytes"`   // of the table
 	Apps        int       `json:"apps"`
 	Instances   int       `json:"instances"`
 	States      int       `json:"states"`
-	Nodes       int       `json:"nodes"`
 }
 
 // recoverConfig is what recover is told.
 type recoverConfig struct {
 	DataDir string
-	DryRun  bool
-	Log     *slog.Logger
+	Apply   bool // do it, instead of only looking
 }
 
-// recoverReport is what recover found in a data directory.
+// recoverReport is what recover found in a data directory, and what it made of it.
 type recoverReport struct {
-	Cluster       string         `json:"cluster,omitempty"`
-	NodeID        string         `json:"nodeId"`
-	ServerID      string         `json:"serverId"`
-	Term          uint64         `json:"term"`
-	LastIndex     uint64         `json:"lastIndex"` // of its log: what it has of what was agreed on
-	SnapshotIndex uint64         `json:"snapshotIndex"`
-	Generation    uint32         `json:"generation"`
-	NewGeneration uint32         `json:"newGeneration"` // after recover
-	HasCAKey      bool           `json:"hasCAKey"`      // else a new one is made
-	States        int            `json:"states"`
-	Voters        []recoverVoter `json:"voters"` // of its last configuration
-}
-
-// recoverVoter is one server of the configuration that recover found.
-type recoverVoter struct {
-	ServerID string `json:"serverId"`
-	Addr     string `json:"address"`
-	Voter    bool   `json:"voter"`
-	Self     bool   `json:"self"`
+	Cluster       string `json:"cluster"`
+	NodeID        string `json:"nodeId"`
+	ServerID      string `json:"serverId"`
+	Term          uint64 `json:"term"`
+	LastIndex     uint64 `json:"lastIndex"` // of its log: how much it has of what was agreed on
+	Generation    uint32 `json:"generation"`
+	NewGeneration uint32 `json:"newGeneration,omitempty"` // 0 while it has only looked
+	HasCAKey      bool   `json:"hasCAKey"`                // else a new one is made
 }
 
 var errNotBuilt = errors.New("this build cannot do that yet")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -82,6 +83,13 @@ func millisWord(n int64) string {
 	return (time.Duration(n) * time.Millisecond).String()
 }
 
+func countWord(n int64) string {
+	if n < 0 {
+		return "-"
+	}
+	return strconv.FormatInt(n, 10)
+}
+
 func leaseWord(held bool, millis int64) string {
 	if !held {
 		return "not held"
@@ -135,7 +143,7 @@ func (c *membersCommand) Run(ctx context.Context, w *world) error {
 			if m.Draining {
 				state += ", draining"
 			}
-			row(t, m.NodeID, state, or(role, "-"), or(m.Region, "-"), or(m.NodeAddr, "-"), or(m.GossipAddr, "-"), m.Session, m.Boot, leaseWord(m.LeaseMillis > 0, m.LeaseMillis), m.Lag, or(m.Version, "-"))
+			row(t, m.NodeID, state, or(role, "-"), or(m.Region, "-"), or(m.NodeAddr, "-"), or(m.GossipAddr, "-"), m.Session, m.Boot, millisWord(m.LeaseMillis), countWord(m.Lag), or(m.Version, "-"))
 		}
 	})
 }

@@ -29,8 +29,8 @@ func (stillCluster) Members(context.Context) ([]admin.Member, error) {
 	return []admin.Member{
 		{NodeID: "n1", Number: 1, Boot: 2, Session: 4, Region: "eu", NodeAddr: "10.0.0.1:7947", GossipAddr: "10.0.0.1:7946", Version: "v1.2.3", State: "live", Role: "voter", Leader: true, LeaseMillis: 5400},
 		{NodeID: "n2", Number: 2, Boot: 1, Session: 9, Region: "eu", NodeAddr: "10.0.0.2:7947", GossipAddr: "10.0.0.2:7946", Version: "v1.2.3", State: "live", Role: "voter", Draining: true, LeaseMillis: 5100, Lag: 2},
-		{NodeID: "n3", Number: 3, Boot: 1, Session: 12, Region: "us", NodeAddr: "10.0.0.3:7947", GossipAddr: "10.0.0.3:7946", Version: "v1.2.4", State: "gone", Role: "non-voter", LeaseMillis: 800, Lag: 31},
-		{NodeID: "n4", State: "joining", GossipAddr: "10.0.0.4:7946"},
+		{NodeID: "n3", Number: 3, Boot: 1, Session: 12, Region: "us", NodeAddr: "10.0.0.3:7947", GossipAddr: "10.0.0.3:7946", Version: "v1.2.4", State: "suspect", Role: "non-voter", LeaseMillis: 800, Lag: 31},
+		{NodeID: "n4", State: "live", Role: "joining", GossipAddr: "10.0.0.4:7946", LeaseMillis: -1, Lag: -1},
 	}, nil
 }
 
@@ -128,20 +128,21 @@ func stillFiles(did *[]string) offline {
 			if err == nil && string(text) != "a snapshot" {
 				err = errors.New("the checksum is wrong: the file is damaged")
 			}
-			return snapshotInfo{Version: 1, Cluster: "shop", Incarnation: "0123456789abcdef", Generation: 1, Term: 7, Index: 119, TakenAt: then, Bytes: int64(len(text)), SHA256: "00ff", Apps: 2, Instances: 3, States: 40, Nodes: 4}, err
+			return snapshotInfo{Cluster: "shop", Incarnation: "0123456789abcdef0123456789abcdef", Generation: 1, Term: 7, Index: 119, SavedAt: then, SavedBy: "n1.1", Bytes: int64(len(text)), Apps: 2, Instances: 3, States: 40}, err
 		},
 		restore: func(dir string, _ io.Reader) error {
 			*did = append(*did, "restore "+dir)
 			return nil
 		},
 		recover: func(cfg recoverConfig) (recoverReport, error) {
-			if !cfg.DryRun {
+			if cfg.Apply {
 				*did = append(*did, "recover "+cfg.DataDir)
 			}
-			return recoverReport{
-				Cluster: "shop", NodeID: "n1", ServerID: "n1.1", Term: 7, LastIndex: 120, SnapshotIndex: 64, Generation: 1, NewGeneration: 2, States: 40,
-				Voters: []recoverVoter{{ServerID: "n1.1", Addr: "10.0.0.1:7947", Voter: true, Self: true}, {ServerID: "n2.8", Addr: "10.0.0.2:7947", Voter: true}, {ServerID: "n3.11"}},
-			}, nil
+			r := recoverReport{Cluster: "shop", NodeID: "n1", ServerID: "n1.1", Term: 7, LastIndex: 120, Generation: 1}
+			if cfg.Apply {
+				r.NewGeneration = 2
+			}
+			return r, nil
 		},
 	}
 }

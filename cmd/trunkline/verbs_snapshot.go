@@ -12,7 +12,7 @@ import (
 
 type snapshotCommand struct {
 	Save    snapshotSaveCommand    `cmd:"" help:"Write a running node's table to a file."`
-	Restore snapshotRestoreCommand `cmd:"" help:"Begin a new generation of a cluster from such a file, in an empty data directory."`
+	Restore snapshotRestoreCommand `cmd:"" help:"Begin a new generation of a cluster with the table of such a file, on a stopped node."`
 	Inspect snapshotInspectCommand `cmd:"" help:"Check such a file and say what is in it."`
 }
 
@@ -30,19 +30,9 @@ type snapshotAnswer struct {
 func snapshotRows(t io.Writer, a snapshotAnswer) {
 	row(t, "file", a.File)
 	row(t, "bytes", a.Bytes)
-	row(t, "sha256", a.SHA256)
-	if a.Cluster != "" {
-		row(t, "cluster", a.Cluster)
-	}
-	if a.Incarnation != "" {
-		row(t, "incarnation", a.Incarnation)
-	}
-	row(t, "generation", a.Generation)
+	row(t, "cluster", fmt.Sprintf("%s (incarnation %s, generation %d)", a.Cluster, short(a.Incarnation), a.Generation))
 	row(t, "index", fmt.Sprintf("%d (term %d)", a.Index, a.Term))
-	if !a.TakenAt.IsZero() {
-		row(t, "taken", a.TakenAt.UTC().Format(time.RFC3339))
-	}
-	row(t, "nodes", a.Nodes)
+	row(t, "saved", fmt.Sprintf("%s by %s", a.SavedAt.UTC().Format(time.RFC3339), a.SavedBy))
 	row(t, "apps", a.Apps)
 	row(t, "instances", a.Instances)
 	row(t, "states", a.States)
@@ -135,7 +125,7 @@ func (c *snapshotRestoreCommand) Run(w *world) error {
 	if err != nil {
 		return err
 	}
-	warning := fmt.Sprintf("This makes %s the first node of a new generation with the table of %s (index %d, %d states). Nodes of the generation before are refused until they join anew.", c.DataDir, c.File, answer.Index, answer.States)
+	warning := fmt.Sprintf("This replaces the table in %s by that of %s (index %d, %d states), which begins a new generation. Nodes of the generation before are refused until they have taken over the new one.", c.DataDir, c.File, answer.Index, answer.States)
 	if err := c.confirm(w, warning, "restore", "restore"); err != nil {
 		return err
 	}
@@ -149,7 +139,7 @@ func (c *snapshotRestoreCommand) Run(w *world) error {
 	}
 	return c.print(w, answer, func(t io.Writer) {
 		row(t, "restored", c.DataDir)
-		row(t, "Next: start this node with its key file and without --join, then the others with empty data directories and --join.")
+		row(t, "Next: start this node without --join, then the others with --join: they take over its table by themselves.")
 	})
 }
 
@@ -161,7 +151,7 @@ type recoverCommand struct {
 
 // Run makes a voter that has lost the others the only one.
 func (c *recoverCommand) Run(w *world) error {
-	found, err := w.offline.recover(recoverConfig{DataDir: c.DataDir, DryRun: true})
+	found, err := w.offline.recover(recoverConfig{DataDir: c.DataDir})
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -177,7 +167,7 @@ func (c *recoverCommand) Run(w *world) error {
 		}
 		return err
 	}
-	done, err := w.offline.recover(recoverConfig{DataDir: c.DataDir})
+	done, err := w.offline.recover(recoverConfig{DataDir: c.DataDir, Apply: true})
 	if err != nil {
 		return fmt.Errorf("recover: %w", err)
 	}
@@ -192,26 +182,10 @@ func (c *recoverCommand) Run(w *world) error {
 
 func recoverRows(t io.Writer, r recoverReport) {
 	row(t, "node", fmt.Sprintf("%s (server %s)", r.NodeID, r.ServerID))
-	if r.Cluster != "" {
-		row(t, "cluster", r.Cluster)
-	}
-	row(t, "generation", fmt.Sprintf("%d (after recover: %d)", r.Generation, r.NewGeneration))
+	row(t, "cluster", fmt.Sprintf("%s (generation %d)", r.Cluster, r.Generation))
 	row(t, "term", r.Term)
-	row(t, "last index", fmt.Sprintf("%d (snapshot %d)", r.LastIndex, r.SnapshotIndex))
-	row(t, "states", r.States)
+	row(t, "index", r.LastIndex)
 	if !r.HasCAKey {
 		row(t, "ca key", "not here: a new one is made, and nodes fetch new certificates with the key file")
-	}
-	row(t, "")
-	row(t, "SERVER", "ADDRESS", "ROLE")
-	for _, v := range r.Voters {
-		role := "non-voter"
-		if v.Voter {
-			role = "voter"
-		}
-		if v.Self {
-			role += " (this one)"
-		}
-		row(t, v.ServerID, or(v.Addr, "-"), role)
 	}
 }
