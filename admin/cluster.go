@@ -66,12 +66,12 @@ type Member struct {
 	NodeAddr    string `json:"nodeAddr"`
 	GossipAddr  string `json:"gossipAddr"`
 	Version     string `json:"version"`
-	State       string `json:"state"` // "live", "suspect", "gone" (session open, not in gossip), "joining", "left", "revoked"
-	Role        string `json:"role"`  // "voter", "non-voter" or "" when raft does not have it
+	State       string `json:"state"` // "live", "suspect" (gossip does not find it), "gone" (no session is open), "left", "revoked"
+	Role        string `json:"role"`  // "voter", "non-voter", "joining" or "" when raft does not have it
 	Leader      bool   `json:"leader"`
 	Draining    bool   `json:"draining"`
-	LeaseMillis int64  `json:"leaseLeftMillis"` // as the leader counts, or this node's own; 0: over or not known here
-	Lag         uint64 `json:"lag"`             // entries behind the leader, as far as this node knows
+	LeaseMillis int64  `json:"leaseLeftMillis"` // until its session ends if nothing more is heard of it; -1: not known here
+	Lag         int64  `json:"lag"`             // entries behind the leader; -1: not known here
 }
 
 // MemberList is the answer to a listing of members.
@@ -109,7 +109,7 @@ type NodeStatus struct {
 	CommitIndex   uint64  `json:"commitIndex"` // as it knows
 	AppliedIndex  uint64  `json:"appliedIndex"`
 	Lag           uint64  `json:"lag"`               // applied, behind the greatest commit index of all answers; the port fills it in
-	ContactMillis int64   `json:"lastContactMillis"` // since it heard of the leader; 0 at the leader
+	ContactMillis int64   `json:"lastContactMillis"` // since it heard of the leader; 0 at the leader, -1: never
 	LeaseHeld     bool    `json:"leaseHeld"`
 	LeaseMillis   int64   `json:"leaseLeftMillis"`
 	Draining      bool    `json:"draining"`

@@ -101,7 +101,7 @@ func TestDocsListEveryMetric(t *testing.T) {
 	for _, m := range admin.MetricsReference() {
 		fmt.Fprintf(&b, "| %s | %s |\n", code(m.Name), m.Text)
 	}
-	part(t, "operations.md", "metrics", b.String())
+	part(t, "operations/monitoring.md", "metrics", b.String())
 }
 
 func TestDocsListEveryCommand(t *testing.T) {
@@ -115,7 +115,7 @@ func TestDocsListEveryCommand(t *testing.T) {
 	for _, leaf := range parser.Model.Leaves(true) {
 		fmt.Fprintf(&b, "| %s | %s |\n", code(strings.TrimPrefix(leaf.FullPath(), "trunkline ")), leaf.Help)
 	}
-	part(t, "operations.md", "commands", b.String())
+	part(t, "operations/commands.md", "commands", b.String())
 }
 
 // The example of a file in the page is one that a node takes.

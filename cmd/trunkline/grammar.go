@@ -16,13 +16,24 @@ type grammar struct {
 	Demo  demoCommand  `cmd:"" passthrough:"" help:"Run a small world in which a backend dies, and check every message."`
 	Serve serveCommand `cmd:"" help:"Run a node."`
 
-	Status    statusCommand    `cmd:"" help:"Say what a node is and how much it holds." group:"A running node:"`
+	Keygen keygenCommand `cmd:"" help:"Make the key file of a cluster."`
+
+	Status    statusCommand    `cmd:"" help:"Say what a node is and how much it holds, and how its cluster is." group:"A running node:"`
+	Members   membersCommand   `cmd:"" help:"List the nodes of a cluster." group:"A running node:"`
 	Apps      appsCommand      `cmd:"" help:"Make, list and change apps." group:"A running node:"`
 	Instances instancesCommand `cmd:"" help:"List backends." group:"A running node:"`
 	States    statesCommand    `cmd:"" help:"List states." group:"A running node:"`
 	Where     whereCommand     `cmd:"" help:"Say which backend has a state." group:"A running node:"`
 	Connect   connectCommand   `cmd:"" help:"Connect to a state as a client: lines typed are sent, messages received are printed." group:"A running node:"`
 	Token     tokenCommand     `cmd:"" help:"Mint a token to test with." group:"A running node:"`
+
+	Raft        raftCommand        `cmd:"" help:"Look at raft." group:"A cluster:"`
+	Leave       leaveCommand       `cmd:"" help:"Take a node out of its cluster and stop it." group:"A cluster:"`
+	ForceRemove forceRemoveCommand `cmd:"" help:"Take a node out that is gone for good." group:"A cluster:"`
+	Revoke      revokeCommand      `cmd:"" help:"Have every node refuse a node's certificate." group:"A cluster:"`
+	Key         keyCommand         `cmd:"" help:"Rotate the secret of a cluster." group:"A cluster:"`
+	Snapshot    snapshotCommand    `cmd:"" help:"Save, restore and look at the table." group:"A cluster:"`
+	Recover     recoverCommand     `cmd:"" help:"Make a stopped voter the only one, when the others are lost." group:"A cluster:"`
 
 	Bench      benchCommand      `cmd:"" passthrough:"" help:"Measure a node beside a floor." group:"Tools:"`
 	Config     configCommand     `cmd:"" help:"Check a configuration." group:"Tools:"`

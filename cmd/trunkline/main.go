@@ -30,6 +30,8 @@ type world struct {
 	env            func(name string) (string, bool)
 	// signals delivers the process's SIGINT and SIGTERM.
 	signals <-chan os.Signal
+	// offline works on the files of nodes that do not run.
+	offline offline
 }
 
 // misuse is an error about how the command was called: exit status 2.
@@ -44,7 +46,7 @@ func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	os.Exit(run(context.Background(), os.Args[1:], &world{
-		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv, signals: signals,
+		stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, env: os.LookupEnv, signals: signals, offline: clusterFiles(),
 	}))
 }
 

@@ -22,6 +22,20 @@ type remote struct {
 	AdminCA        string `name:"admin-ca" help:"Certificates in PEM to trust besides the system's." placeholder:"FILE"`
 }
 
+// reading is a remote for verbs that only look: any node answers for any other.
+type reading struct {
+	remote
+	Node string `help:"Have the node of this name answer, through the one that is asked." placeholder:"NAME"`
+}
+
+func (r *reading) client() (*admin.Client, error) {
+	c, err := r.remote.client()
+	if err != nil {
+		return nil, err
+	}
+	return c.At(r.Node), nil
+}
+
 // maxCAFile bounds a file of certificates.
 const maxCAFile = 4 << 20
 

@@ -256,3 +256,19 @@ func TestSmallWorld(t *testing.T) {
 		}
 	}
 }
+
+func TestConfigCheckReadsTheKeyFile(t *testing.T) {
+	good := write(t, "cluster.key", keyFileHead+"shop\n* AAAA\n", 0o600)
+	for file, says := range map[string]string{
+		good: "", write(t, "open.key", keyFileHead+"shop\n* AAAA\n", 0o644): "chmod 600", write(t, "other.key", "something else", 0o600): "trunkline keygen", "/nowhere.key": "--key-file",
+	} {
+		th := newTheatre("", "TRUNKLINE_KEY_FILE", file)
+		want := exitFailed
+		if says == "" {
+			want = exitDone
+		}
+		if status := play(t, th, "config", "check", "--tls", "off", "--data-dir", "/d", "--join", "edge-1.example.com"); status != want || !strings.Contains(th.err.String(), says) {
+			t.Errorf("%s: status %d: %s", file, status, th.err.String())
+		}
+	}
+}

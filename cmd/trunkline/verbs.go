@@ -13,17 +13,20 @@ import (
 )
 
 type statusCommand struct {
-	remote
+	reading
 	listing
 }
 
 // statusAnswer is what status --json prints.
 type statusAnswer struct {
 	admin.Status
-	Checks []admin.Check `json:"checks"`
+	Checks  []admin.Check        `json:"checks"`
+	Cluster *admin.ClusterStatus `json:"cluster,omitempty"`
+	// ClusterError is why the cluster could not be asked; the node could.
+	ClusterError string `json:"clusterError,omitempty"`
 }
 
-// Run prints what the node says of itself.
+// Run prints what the node says of itself and of its cluster.
 func (c *statusCommand) Run(ctx context.Context, w *world) error {
 	client, err := c.client()
 	if err != nil {
@@ -37,7 +40,19 @@ func (c *statusCommand) Run(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	return c.print(w, statusAnswer{st, ready.Checks}, func(t io.Writer) { statusRows(t, st, ready.Checks) })
+	answer := statusAnswer{Status: st, Checks: ready.Checks}
+	if answer.Cluster, err = clusterOf(ctx, client); err != nil {
+		answer.ClusterError = err.Error()
+	}
+	return c.print(w, answer, func(t io.Writer) {
+		statusRows(t, st, ready.Checks)
+		switch {
+		case answer.Cluster != nil:
+			clusterRows(t, answer.Cluster)
+		case answer.ClusterError != "":
+			row(t, "cluster", answer.ClusterError)
+		}
+	})
 }
 
 func statusRows(t io.Writer, st admin.Status, checks []admin.Check) {
@@ -79,7 +94,7 @@ type ofApp struct {
 }
 
 type instancesCommand struct {
-	remote
+	reading
 	listing
 	ofApp
 }
@@ -138,7 +153,7 @@ func capacityWord(n uint32) string {
 }
 
 type statesCommand struct {
-	remote
+	reading
 	listing
 	ofApp
 	Limit int    `help:"At most this many, from 1 to 10000." placeholder:"N" default:"1000"`
@@ -174,7 +189,7 @@ func (c *statesCommand) Run(ctx context.Context, w *world) error {
 }
 
 type whereCommand struct {
-	remote
+	reading
 	listing
 	ofApp
 	State string `arg:"" help:"The state's id, base 36."`

@@ -158,7 +158,7 @@ func (c *appCreateCommand) Run(ctx context.Context, w *world) error {
 }
 
 type appListCommand struct {
-	remote
+	reading
 	listing
 }
 
@@ -298,8 +298,8 @@ func (c *secretRemoveCommand) Run(ctx context.Context, w *world) error {
 type appDeleteCommand struct {
 	remote
 	listing
+	sure
 	oneApp
-	Yes bool `help:"Do not ask."`
 }
 
 // Run deletes an app, after asking.
@@ -312,13 +312,8 @@ func (c *appDeleteCommand) Run(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	if !c.Yes {
-		_, _ = fmt.Fprintf(w.stderr, "This forgets the app %s, its secrets and its states. Type the first 6 digits to go on: ", id)
-		var typed string
-		_, _ = fmt.Fscanln(w.stdin, &typed)
-		if typed != id[:6] {
-			return fmt.Errorf("nothing was deleted (--yes deletes without asking)")
-		}
+	if err := c.confirm(w, "This forgets the app "+id+", its secrets and its states.", "the first 6 digits", id[:6]); err != nil {
+		return err
 	}
 	if err := client.DeleteApp(ctx, id); err != nil {
 		return err

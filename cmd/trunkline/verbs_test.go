@@ -21,7 +21,10 @@ var update = flag.Bool("update", false, "write the golden files and the generate
 // golden compares got with a file of testdata.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
-	path := filepath.Join("testdata", name)
+	path := name
+	if !filepath.IsAbs(name) {
+		path = filepath.Join("testdata", name)
+	}
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -130,7 +133,9 @@ func stillAdmin(t *testing.T) string {
 		{App: gameApp, State: "1z", Status: "firm", Instance: 12, StoreID: "store-1", NodeID: "n1", Region: "eu", Epoch: 77, Sessions: 3},
 		{App: shopApp, State: "1z", Status: "free", Instance: 9, Epoch: 78, Tainted: "old"},
 	}}
-	s, err := admin.New(admin.Config{Listeners: []net.Listener{ln}, Log: slog.New(slog.DiscardHandler)}, admin.Deps{Node: n, Instances: n, States: n, Apps: n, Tokens: n})
+	s, err := admin.New(admin.Config{Listeners: []net.Listener{ln}, NodeID: "n1", Log: slog.New(slog.DiscardHandler)}, admin.Deps{
+		Node: n, Instances: n, States: n, Apps: n, Tokens: n, Cluster: stillCluster{n: n},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,6 +155,16 @@ func TestVerbsPrintTablesAndJSON(t *testing.T) {
 	address := stillAdmin(t)
 	for name, args := range map[string]string{
 		"status":        "status",
+		"status-other":  "status --node n2",
+		"members":       "members",
+		"raft-peers":    "raft peers",
+		"leave":         "leave --yes",
+		"force-remove":  "force-remove n3 --yes",
+		"revoke":        "revoke n3 --yes",
+		"key-status":    "key status",
+		"key-add":       "key add",
+		"key-use":       "key use 5f2a9c01",
+		"key-drop":      "key drop 77aa0000 --yes",
 		"instances":     "instances",
 		"states":        "states",
 		"states-page":   "states --limit 1",

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"time"
+)
+
+// offline is what verbs do without a running node: to key files, snapshots and data directories that no process has open.
+type offline struct {
+	// keygen answers the text of a new key file.
+	keygen func(cluster string) ([]byte, error)
+	// inspect reads a snapshot to its end and checks its checksum.
+	inspect func(r io.Reader) (snapshotInfo, error)
+	// restore puts the table of a snapshot into the data directory of a stopped node, which begins a new generation of its
+	// cluster alone.
+	restore func(dataDir string, r io.Reader) error
+	// recover makes a stopped node that has lost the other voters the only one of a new generation.
+	recover func(cfg recoverConfig) (recoverReport, error)
+}
+
+// snapshotInfo is what a snapshot file says about itself.
+type snapshotInfo struct {
+	Cluster     string    `json:"cluster"`
+	Incarnation string    `json:"incarnation"`
+	Generation  uint32    `json:"generation"`
+	Term        uint64    `json:"term"`
+	Index       uint64    `json:"index"`
+	SavedAt     time.Time `json:"savedAt"`
+	SavedBy     string    `json:"savedBy"` // server
+	Bytes       int64     `json:"bytes"`   // of the table
+	Apps        int       `json:"apps"`
+	Instances   int       `json:"instances"`
+	States      int       `json:"states"`
+}
+
+// recoverConfig is what recover is told.
+type recoverConfig struct {
+	DataDir string
+	Apply   bool // do it, instead of only looking
+}
+
+// recoverReport is what recover found in a data directory, and what it made of it.
+type recoverReport struct {
+	Cluster       string `json:"cluster"`
+	NodeID        string `json:"nodeId"`
+	ServerID      string `json:"serverId"`
+	Term          uint64 `json:"term"`
+	LastIndex     uint64 `json:"lastIndex"` // of its log: how much it has of what was agreed on
+	Generation    uint32 `json:"generation"`
+	NewGeneration uint32 `json:"newGeneration,omitempty"` // 0 while it has only looked
+	HasCAKey      bool   `json:"hasCAKey"`                // else a new one is made
+}
+
+var errNotBuilt = errors.New("this build cannot do that yet")
+
+// clusterFiles answers how package cluster does it.
+func clusterFiles() offline {
+	return offline{
+		keygen:  func(string) ([]byte, error) { return nil, errNotBuilt },
+		inspect: func(io.Reader) (snapshotInfo, error) { return snapshotInfo{}, errNotBuilt },
+		restore: func(string, io.Reader) error { return errNotBuilt },
+		recover: func(recoverConfig) (recoverReport, error) { return recoverReport{}, errNotBuilt },
+	}
+}
