@@ -181,4 +181,3 @@ func (n *node) makeAdmin(context.Context) (err error) {
 	}, admin.Deps{Node: view, Instances: view, States: view, Apps: view, Tokens: view, Sources: n.sources()})
 	return err
 }
-

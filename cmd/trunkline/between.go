@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 
 	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/auth/logins"
@@ -23,19 +24,38 @@ var errNotUp = errors.New("the node is not up yet")
 // handlers answer other nodes.
 func (n *node) handlers() map[control.Verb]control.Handler {
 	return map[control.Verb]control.Handler{
-		control.Probe:   n.answerProbe,
-		control.Logins:  func(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) { return n.logins.Answer(ctx, body) },
+		control.Probe: n.answerProbe,
+		control.Logins: func(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
+			return n.logins.Answer(ctx, body)
+		},
 		control.Forward: n.answerForward,
 	}
 }
 
-// serveLink takes a connection that another node has made for its links.
+// serveLink takes a connection that another node has made for its links, and returns when it is closed.
 func (n *node) serveLink(ctx context.Context, conn net.Conn, from wire.NodeSession) {
 	if !n.joined.Load() {
-		_ = conn.Close()
-		return
+		return // who dialled comes again
 	}
-	n.router.ServeLink(ctx, conn, from)
+	c := &closing{Conn: conn, closed: make(chan struct{})}
+	n.router.ServeLink(ctx, c, from)
+	select {
+	case <-c.closed:
+	case <-ctx.Done():
+	}
+}
+
+// closing is a connection whose end can be waited for.
+type closing struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Close closes the connection.
+func (c *closing) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 // probe asks another node whether the tunnel of an instance there lives: u64 instance, u32 gen; answered by one byte.
