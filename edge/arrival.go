@@ -63,9 +63,7 @@ func (pt *party) take(arr arrival) {
 		p.router.spawn(func(ctx context.Context) { pt.drain(ctx, wait) })
 	}
 	if p.waiting.Load() > maxArrivalBytes || p.arrivals.Load() > maxArrivals {
-		p.router.stats.overrun.Add(1)
-		p.rt.Close() // it does not heed its credit
-		p.Ended(errOverrun)
+		p.cut() // it does not heed its credit
 	}
 }
 

@@ -32,7 +32,8 @@ type home struct {
 	gone     bool
 	rooms    map[wire.StateID]*room
 	departed []tunnel.Session // left while the tunnel was broken, or before all nodes had said whom they have
-	retry    time.Time        // no new route is opened before
+	refused  refusedRoute     // where not to open a route again at once
+	leaving  map[wire.StateID]wire.Epoch // states without a room here that the owner has not been told of
 	idle     time.Time        // since when an instance on another node has had no room here
 }
 
@@ -69,20 +70,46 @@ func (h *home) bind(rm *room, epoch wire.Epoch) bool {
 }
 
 // unbind forgets rm if it is still the room of its state. A node that has nobody left in a state says so to the owner, so
-// that neither keeps account of it any more.
-func (h *home) unbind(rm *room, a *attachment, line tunnel.Line) {
+// that neither keeps account of it any more; a is the room's way there, or nil.
+func (h *home) unbind(rm *room, a *attachment, epoch wire.Epoch) {
 	h.mu.Lock()
 	was := h.rooms[rm.state] == rm
 	if was {
 		delete(h.rooms, rm.state)
 		if a != nil && a.away() { // under the lock: the next room of the state gets a line of its own
-			line.Released()
+			h.leaveLocked(a, rm.state, epoch)
 		}
 	}
 	h.mu.Unlock()
 	if was && a != nil && a.away() {
 		a.tun.Flush()
 	}
+}
+
+// leaveLocked tells the owner that nobody is left here in a state, now or when all that was said has been sent.
+func (h *home) leaveLocked(a *attachment, state wire.StateID, epoch wire.Epoch) {
+	if a.route.near.Leave(state, epoch) {
+		delete(h.leaving, state)
+		return
+	}
+	if h.leaving == nil {
+		h.leaving = make(map[wire.StateID]wire.Epoch)
+	}
+	h.leaving[state] = epoch
+}
+
+// leaveIdle goes on with the states that are to be left.
+func (h *home) leaveIdle(a *attachment) {
+	h.mu.Lock()
+	for state, epoch := range h.leaving {
+		if h.rooms[state] != nil {
+			delete(h.leaving, state) // somebody came back
+		} else {
+			h.leaveLocked(a, state, epoch)
+		}
+	}
+	h.mu.Unlock()
+	a.tun.Flush()
 }
 
 // room returns the room of the state on this instance, or nil.
@@ -169,6 +196,7 @@ func (h *home) detachInTurn(a *attachment) bool {
 	now := time.Now()
 	h.mu.Lock()
 	h.departed = append(h.departed, a.recent.since(now.Add(-recentTime))...)
+	h.leaving = nil
 	h.mu.Unlock()
 	for _, rm := range h.snapshot() {
 		rm.mu.Lock()

@@ -120,21 +120,21 @@ func (r *Router) makeHome(in *placement.Instance) *home {
 
 // reach makes the route to the node that holds an instance's tunnel what the home lives by. A tunnel of its own that the
 // home still has is closed elsewhere first.
-func (r *Router) reach(h *home, node wire.NodeSession, gen wire.Gen) {
+func (r *Router) reach(h *home, node wire.NodeSession, gen wire.Gen) (done bool) {
 	h.turn.Lock()
 	defer h.turn.Unlock()
 	a := h.live.Load()
 	switch {
 	case a != nil && (!a.away() || a.owner == node):
-		return
+		return a.away()
 	case a != nil:
 		r.leaveRouteInTurn(a)
 	}
 	h.mu.Lock()
-	early := h.gone || time.Now().Before(h.retry)
+	early := h.gone || h.refused.node == node && time.Now().Before(h.refused.until)
 	h.mu.Unlock()
 	if early || r.ctx.Err() != nil {
-		return
+		return false
 	}
 	a = &attachment{router: r, home: h, owner: node, gen: gen, ended: make(chan struct{})}
 	o := &outbound{a: a, ready: make(chan struct{})}
@@ -145,6 +145,13 @@ func (r *Router) reach(h *home, node wire.NodeSession, gen wire.Gen) {
 	r.stats.routes.Add(1)
 	h.attachInTurn(a)
 	a.tun.Flush() // into the lane's memory: no I/O
+	return true
+}
+
+// refusedRoute is a route that has just ended.
+type refusedRoute struct {
+	node  wire.NodeSession
+	until time.Time
 }
 
 // leaveStale closes a route of an instance that is not where it leads.
@@ -172,7 +179,7 @@ func (r *Router) routeEnded(ctx context.Context, a *attachment, err error) {
 	a.route.near.Over(err)
 	h := a.home
 	h.mu.Lock()
-	h.retry = time.Now().Add(routePause)
+	h.refused = refusedRoute{a.owner, time.Now().Add(routePause)}
 	h.mu.Unlock()
 	if !h.detach(a) {
 		return
@@ -207,6 +214,9 @@ func (r *Router) sweepHomes(now time.Time) {
 		a := h.live.Load()
 		if a != nil && !a.away() {
 			continue
+		}
+		if a != nil {
+			h.leaveIdle(a)
 		}
 		if in, ok := r.table.Instance(h.id); ok && !in.Gone && !r.elsewhere(in.Node) {
 			continue // its grace, or its lease, decides

@@ -184,6 +184,7 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 		r.layGhosts(storeKey{app, reg.StoreID}, a)
 	}
 	a.home.attach(a)
+	r.syncs.tell()
 	if a.syncing.Load() {
 		r.spawn(func(ctx context.Context) { r.awaitNodes(ctx, a) })
 	}

@@ -273,7 +273,7 @@ func (r *Router) release(rm *room) {
 	h, a, epoch, line := rm.home, rm.att, rm.epoch, rm.line
 	rm.mu.Unlock()
 	if h != nil {
-		h.unbind(rm, a, line)
+		h.unbind(rm, a, epoch)
 		if a != nil && a.legacy && line != nil { // a native line keeps its credit for as long as the instance has the state
 			line.End()
 		}

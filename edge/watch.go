@@ -122,10 +122,10 @@ func (r *Router) follow(ctx context.Context, h *home) {
 		return
 	}
 	r.dismiss(h)
-	if h.wanted() {
-		r.reach(h, in.Node, in.Gen)
-	} else {
+	if !h.wanted() {
 		r.leaveStale(h, in.Node)
+	} else if !r.reach(h, in.Node, in.Gen) {
+		return // whoever put it off comes back
 	}
 	r.sayWhoIsHere(&in)
 }
@@ -202,7 +202,7 @@ func (r *Router) rowChanged(key roomKey) {
 	case settled:
 		r.endCreate(rm, created)
 	case lost && h != nil:
-		h.unbind(rm, nil, nil)
+		h.unbind(rm, nil, 0)
 	case idle:
 		r.rehouse(rm)
 	}
