@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/cluster"
@@ -21,7 +22,7 @@ type clusterView struct{ *node }
 
 // Ready answers why the node is no working part of its cluster, or nil.
 func (v clusterView) Ready() error {
-	if !v.table.CaughtUp() {
+	if v.table.Node() == 0 {
 		return errors.New("the node has not joined: its table has not caught up")
 	}
 	if _, ok := v.table.Leader(); !ok {
@@ -39,24 +40,29 @@ func (v clusterView) Members(context.Context) ([]admin.Member, error) {
 	list := v.table.Members()
 	out := make([]admin.Member, 0, len(list))
 	for _, m := range list {
-		state, lag := m.State, uint64(0)
+		state := m.State
 		switch {
 		case m.Revoked:
 			state = "revoked"
 		case m.Role == "joining" && m.Session == 0 && m.State == "live":
 			state = "joining"
 		}
-		if m.Lag > 0 {
-			lag = uint64(m.Lag)
-		}
 		out = append(out, admin.Member{
 			NodeID: m.Node, Number: m.Number, Boot: m.Boot, Session: uint64(m.Session), Region: m.Region,
 			NodeAddr: m.NodeAddr, GossipAddr: m.GossipAddr, Version: m.Version, State: state, Role: roleWord(m.Role),
-			Leader: m.Session != 0 && m.Node == leader, Draining: m.Draining, LeaseMillis: max(0, m.LeaseLeft.Milliseconds()), Lag: lag,
+			Leader: m.Session != 0 && m.Node == leader, Draining: m.Draining, LeaseMillis: leftMillis(m.LeaseLeft), Lag: m.Lag,
 		})
 	}
 	slices.SortStableFunc(out, func(a, b admin.Member) int { return strings.Compare(a.NodeID, b.NodeID) })
 	return out, nil
+}
+
+// leftMillis keeps what is not known apart from nothing.
+func leftMillis(d time.Duration) int64 {
+	if d < 0 {
+		return -1
+	}
+	return d.Milliseconds()
 }
 
 func roleWord(role string) string {
@@ -125,7 +131,7 @@ func nodeStatus(st *cluster.NodeStatus) admin.NodeStatus {
 		NodeID: st.Node, Error: st.Error, Session: uint64(st.Session), Region: st.Region, Version: st.Version, Role: st.Role,
 		Leader: st.Leader, Term: st.Term, LastIndex: st.LastIndex, CommitIndex: st.CommitIndex, AppliedIndex: st.AppliedIndex,
 		ContactMillis: max(0, st.LastContact), LeaseHeld: st.LeaseLeft > 0, LeaseMillis: max(0, st.LeaseLeft),
-		SyncMillis: st.LongestSync, Links: []admin.Link{},
+		Links: []admin.Link{},
 	}
 	var x extra
 	if json.Unmarshal(st.Extra, &x) == nil {
