@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"time"
+
+	"github.com/trunkline-edge/trunkline/cluster/trust"
 )
 
 // offline is what verbs do without a running node: to key files, snapshots and data directories that no process has open.
@@ -57,7 +59,7 @@ var errNotBuilt = errors.New("this build cannot do that yet")
 // clusterFiles answers how package cluster does it.
 func clusterFiles() offline {
 	return offline{
-		keygen:  func(string) ([]byte, error) { return nil, errNotBuilt },
+		keygen:  trust.Generate,
 		inspect: func(io.Reader) (snapshotInfo, error) { return snapshotInfo{}, errNotBuilt },
 		restore: func(string, io.Reader) error { return errNotBuilt },
 		recover: func(recoverConfig) (recoverReport, error) { return recoverReport{}, errNotBuilt },
