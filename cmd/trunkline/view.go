@@ -67,7 +67,7 @@ func (n *node) adminListeners() []net.Listener {
 
 // sources are the parts that count.
 func (n *node) sources() []admin.Source {
-	list := []admin.Source{n.table, n.logins, restOf{n}}
+	list := []admin.Source{n.table, n.logins, clusterView{n}, restOf{n}}
 	if files, ok := n.cert.(admin.Source); ok {
 		list = append(list, files)
 	}
