@@ -43,6 +43,8 @@ type node struct {
 	cert      certificate // nil: no TLS
 	tls       *tls.Config // nil: no TLS
 	table     *cluster.Node
+	leave     context.CancelFunc // ends the table's run
+	left      chan error         // has its end
 	logins    *logins.Store
 	kid       string
 	public    ed25519.PublicKey
@@ -80,7 +82,8 @@ func (n *node) make(ctx context.Context) (err error) {
 	if n.bound, err = n.settings.listenAll(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func() error{n.openStores, n.makeTokens, n.makeEdge, n.makeAdmin} {
+	openStores := func() error { return n.openStores(ctx) }
+	for _, step := range []func() error{openStores, n.makeTokens, n.makeEdge, n.makeAdmin} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -95,11 +98,17 @@ func (n *node) discard() {
 		_ = n.logins.Close()
 	}
 	if n.table != nil {
-		_ = n.table.Close()
+		_ = n.runTable(canceled())
 	}
 }
 
-func (n *node) openStores() (err error) {
+func canceled() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return ctx
+}
+
+func (n *node) openStores(ctx context.Context) (err error) {
 	s := n.settings
 	cfg := cluster.Default()
 	cfg.DataDir, cfg.NodeID, cfg.Region, cfg.Log = s.DataDir, s.NodeID, s.Region, n.log
@@ -107,6 +116,9 @@ func (n *node) openStores() (err error) {
 	cfg.KeyRetention = max(cfg.KeyRetention, s.TokenTTL.Duration()+time.Hour)
 	n.table, err = cluster.Open(cfg)
 	if err != nil {
+		return fmt.Errorf("open the table: %w", err)
+	}
+	if err := n.joinTable(ctx); err != nil {
 		return fmt.Errorf("open the table: %w", err)
 	}
 	path := ""
@@ -118,6 +130,34 @@ func (n *node) openStores() (err error) {
 		return fmt.Errorf("open the logins: %w", err)
 	}
 	return nil
+}
+
+// joinTable runs this node's part in the cluster and waits until it is a member: what follows is made from the table.
+func (n *node) joinTable(ctx context.Context) error {
+	run, leave := context.WithCancel(context.WithoutCancel(ctx))
+	n.leave, n.left = leave, make(chan error, 1)
+	go func() { n.left <- n.table.Run(run) }()
+	if err := n.table.Joined(ctx); err != nil {
+		return errors.Join(err, n.runTable(canceled()))
+	}
+	return nil
+}
+
+// runTable waits for the end of the table's run, which it asks for when ctx ends.
+func (n *node) runTable(ctx context.Context) error {
+	if n.leave == nil {
+		return n.table.Close()
+	}
+	select {
+	case err := <-n.left:
+		n.left <- err
+		return err
+	case <-ctx.Done():
+		n.leave()
+		err := <-n.left
+		n.left <- err
+		return err
+	}
 }
 
 // makeTokens makes this boot's signing key. Its private half lives in memory
@@ -286,7 +326,7 @@ func (n *node) down(ctx context.Context, w *world, run *stages) error {
 // start starts the parts in the order in which each needs the one before.
 func (n *node) start(ctx context.Context, run *stages) error {
 	// The table first: everything proposes to it.
-	run.start(ctx, "table", n.table.Run)
+	run.start(ctx, "table", n.runTable)
 	// Then what this boot signs with, so that no token is handed out that others cannot check.
 	if err := n.table.PutKey(ctx, n.kid, n.public); err != nil {
 		return fmt.Errorf("publish the signing key: %w", err)
