@@ -5,6 +5,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/cluster"
 	"github.com/trunkline-edge/trunkline/cluster/trust"
 )
 
