@@ -202,6 +202,10 @@ func TestSnapshotTakesThePlaceOfTheLog(t *testing.T) {
 	p.fill(t, 3000)
 	snapshots := func() bool { return p.counts.snapshots.Load() > 0 }
 	until(t, "a snapshot", snapshots, p.table.Changed)
+	p.snapshot() // of everything, so that the log is short
+	if first, _ := p.log.FirstIndex(); p.LastIndex()-first > 200 {
+		t.Errorf("the log has entries %d to %d behind a snapshot, and 4 KiB are to stay", first, p.LastIndex())
+	}
 	want := sum(p.table)
 	if err := p.stop(); err != nil {
 		t.Fatal(err)

@@ -65,6 +65,7 @@ func onDisks(t *testing.T, timing func() Timing) (*group, *[3]disk) {
 
 // A leader whose disk hangs goes on sending heartbeats, so nobody else would ever lead: it gives up by itself.
 func TestLeaderWithAHangingDiskGivesUp(t *testing.T) {
+	t.Parallel()
 	g, disks := onDisks(t, OneRegion)
 	lead := g.leader()
 	lead.fill(t, 10)
@@ -103,6 +104,7 @@ func TestLeaderWithAHangingDiskGivesUp(t *testing.T) {
 
 // A follower whose disk hangs ends; nobody else is disturbed.
 func TestFollowerWithAHangingDiskEnds(t *testing.T) {
+	t.Parallel()
 	g, disks := onDisks(t, OneRegion)
 	lead, i := g.leader(), g.follower()
 	term, follower := lead.Term(), g.peers[i]
@@ -117,6 +119,37 @@ func TestFollowerWithAHangingDiskEnds(t *testing.T) {
 	lead.commit(t, &placement.OpenSession{NodeID: "n"})
 	if !lead.Leading() || lead.Term() != term {
 		t.Error("the leader changed")
+	}
+}
+
+// Where the disks of the followers hang, the leader tries to hand over and cannot. It is not the one to end: they do.
+func TestLeaderOfHangingFollowersGoesOn(t *testing.T) {
+	t.Parallel()
+	g, disks := onDisks(t, OneRegion)
+	lead := g.leader()
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	var followers []*peer
+	for i, p := range g.peers {
+		if p != lead {
+			disks[i].set(func(d *disk) { d.hangs = release })
+			followers = append(followers, p)
+		}
+	}
+	for _, p := range followers {
+		<-p.ended
+		if !errors.Is(p.err, ErrStuck) {
+			t.Errorf("a follower ended with %v", p.err)
+		}
+	}
+	if lead.counts.transfers.Load() == 0 {
+		t.Error("the leader did not try to hand over")
+	}
+	until(t, "the leader to miss them", func() bool { return !lead.Leading() }, lead.Changed)
+	select {
+	case <-lead.ended:
+		t.Errorf("the leader ended with %v", lead.err)
+	default:
 	}
 }
 

@@ -204,8 +204,15 @@ func (r *Replica) grown(bytes int64) {
 
 // snapshot takes a snapshot, after which raft drops the log that it makes needless. What fails is tried again.
 func (r *Replica) snapshot() {
-	began := r.cfg.Now()
-	switch err := r.raft.Load().Snapshot().Error(); {
+	began, rf := r.cfg.Now(), r.raft.Load()
+	if r.log != nil {
+		conf := rf.ReloadableConfig()
+		conf.TrailingLogs = r.log.newest(r.cfg.SnapshotBytes)
+		if err := rf.ReloadConfig(conf); err != nil {
+			r.cfg.Log.Error("the length of the log could not be set", "err", err)
+		}
+	}
+	switch err := rf.Snapshot().Error(); {
 	case err == nil:
 		r.counts.snapshots.Add(1)
 		r.cfg.Log.Info("table snapshot written", "took", r.cfg.Now().Sub(began))
