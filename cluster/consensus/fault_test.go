@@ -226,6 +226,7 @@ func TestVoteThatFailsEndsTheReplica(t *testing.T) {
 
 // The leader's disk is full: another leads, nothing is lost, and when there is room again it has everything.
 func TestFullDiskOfALeader(t *testing.T) {
+	t.Parallel()
 	g, disks := onDisks(t, quick)
 	first := g.leader()
 	i := g.index(first)
@@ -292,9 +293,10 @@ func (g *group) resync(i int) {
 }
 
 func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
+	t.Parallel()
 	flip := func(b []byte) { b[0] ^= 4 }
 	t.Run("log", func(t *testing.T) {
-		g := newGroup(t, 3, nil)
+		g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 		g.leader().fill(t, 100)
 		i := g.follower()
 		g.same()
@@ -303,7 +305,7 @@ func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
 		g.resync(i)
 	})
 	t.Run("snapshot", func(t *testing.T) {
-		g := newGroup(t, 3, nil)
+		g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 		g.leader().fill(t, 5000)
 		g.same()
 		i := g.follower()
@@ -317,7 +319,7 @@ func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
 		g.resync(i)
 	})
 	t.Run("description of a snapshot", func(t *testing.T) {
-		g := newGroup(t, 3, nil)
+		g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 		g.leader().fill(t, 100)
 		g.same()
 		i := g.follower()
@@ -328,7 +330,7 @@ func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
 		g.resync(i)
 	})
 	t.Run("vote", func(t *testing.T) {
-		g := newGroup(t, 3, nil)
+		g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 		i := g.follower()
 		g.down(i)
 		for _, at := range []int64{0, voteBlock} {
@@ -341,7 +343,8 @@ func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
 // A bit that flips below a running replica is found when the entry is read, by a leader for a follower that was away.
 // The replica ends, not the process.
 func TestFlippedBitBelowARunningReplica(t *testing.T) {
-	g := newGroup(t, 3, nil)
+	t.Parallel()
+	g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 	away := g.follower()
 	g.down(away)
 	lead := g.leader()

@@ -37,7 +37,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		if r.Leading() {
 			r.summon()
 		}
-		r.stream.cut()
+		_ = r.trans.Close()
 	}
 	return errors.Join(err, r.shutdown(&helpers, err))
 }
@@ -125,7 +125,7 @@ func (r *Replica) shutdown(helpers *sync.WaitGroup, cause error) error {
 	done := make(chan error, 1)
 	go func() { // ends when the disk has let go of raft
 		r.settle(stuck)
-		r.stream.cut()
+		_ = r.trans.Close() // cuts the stream
 		err := r.raft.Load().Shutdown().Error()
 		r.trans.CloseStreams()
 		r.stream.wait()
@@ -144,7 +144,7 @@ func (r *Replica) shutdown(helpers *sync.WaitGroup, cause error) error {
 	case err := <-done:
 		return err
 	case <-time.After(endTime):
-		r.stream.cut()
+		_ = r.trans.Close()
 		r.end()
 		return fmt.Errorf("%w: raft has not ended after %v", ErrStuck, endTime)
 	}
