@@ -1,6 +1,7 @@
 package clustertest
 
 import (
+	"cmp"
 	"os"
 	"sync"
 	"time"
@@ -13,7 +14,8 @@ import (
 type Disk struct {
 	mu    sync.Mutex
 	slow  time.Duration
-	err   error
+	err   error         // of writes and syncs
+	sync  error         // of syncs alone
 	stuck chan struct{} // closed when syncs go on; nil while they do
 	syncs int
 }
@@ -32,6 +34,13 @@ func (d *Disk) Fail(err error) {
 	d.err = err
 }
 
+// FailSync makes every sync fail with an error, while writes seem to work; nil mends it.
+func (d *Disk) FailSync(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.sync = err
+}
+
 // Hang makes every sync wait until Heal.
 func (d *Disk) Hang() {
 	d.mu.Lock()
@@ -45,7 +54,7 @@ func (d *Disk) Hang() {
 func (d *Disk) Heal() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.slow, d.err = 0, nil
+	d.slow, d.err, d.sync = 0, nil, nil
 	if d.stuck != nil {
 		close(d.stuck)
 		d.stuck = nil
@@ -60,6 +69,12 @@ func (d *Disk) Syncs() int {
 }
 
 func (d *Disk) open(path string, size int64) (cluster.File, error) {
+	d.mu.Lock()
+	failed := d.err
+	d.mu.Unlock()
+	if failed != nil {
+		return nil, failed
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -93,7 +108,7 @@ func (f faulty) WriteAt(p []byte, at int64) (int, error) {
 
 func (f faulty) Sync() error {
 	f.disk.mu.Lock()
-	err, slow, stuck := f.disk.err, f.disk.slow, f.disk.stuck
+	err, slow, stuck := cmp.Or(f.disk.err, f.disk.sync), f.disk.slow, f.disk.stuck
 	f.disk.syncs++
 	f.disk.mu.Unlock()
 	if stuck != nil {

@@ -41,6 +41,9 @@ type Host struct {
 	packets   map[uint16]*packetConn
 }
 
+// Name is what the network calls the host.
+func (h *Host) Name() string { return h.name }
+
 // Addr is the host's address with a port, as text.
 func (h *Host) Addr(port int) string { return net.JoinHostPort(h.ip.String(), strconv.Itoa(port)) }
 

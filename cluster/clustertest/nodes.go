@@ -339,6 +339,17 @@ func (n *Node) Get() *cluster.Node {
 	return l.now
 }
 
+// Now returns the running node, nil where there is none, for goroutines that outlive its lives.
+func (n *Node) Now() *cluster.Node {
+	l := n.current()
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.now
+}
+
 // Err is why the node ended by itself, nil when it did not.
 func (n *Node) Err() error {
 	n.mu.Lock()
