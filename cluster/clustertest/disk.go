@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/cluster"
@@ -14,10 +15,12 @@ import (
 type Disk struct {
 	mu    sync.Mutex
 	slow  time.Duration
-	err   error         // of writes and syncs
-	sync  error         // of syncs alone
+	err   error // of writes and syncs
+	sync  error // of syncs alone
+	full  bool
 	stuck chan struct{} // closed when syncs go on; nil while they do
 	syncs int
+	tried int // files that a full disk had no room for
 }
 
 // Slow makes every sync take so much longer.
@@ -41,6 +44,20 @@ func (d *Disk) FailSync(err error) {
 	d.sync = err
 }
 
+// Full makes the disk one that has no room for another file, or one that has.
+func (d *Disk) Full(full bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = full
+}
+
+// Refused is how many files a full disk had no room for.
+func (d *Disk) Refused() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.tried
+}
+
 // Hang makes every sync wait until Heal.
 func (d *Disk) Hang() {
 	d.mu.Lock()
@@ -54,7 +71,7 @@ func (d *Disk) Hang() {
 func (d *Disk) Heal() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.slow, d.err, d.sync = 0, nil, nil
+	d.slow, d.err, d.sync, d.full = 0, nil, nil, false
 	if d.stuck != nil {
 		close(d.stuck)
 		d.stuck = nil
@@ -69,11 +86,8 @@ func (d *Disk) Syncs() int {
 }
 
 func (d *Disk) open(path string, size int64) (cluster.File, error) {
-	d.mu.Lock()
-	failed := d.err
-	d.mu.Unlock()
-	if failed != nil {
-		return nil, failed
+	if err := d.room(path); err != nil {
+		return nil, err
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -88,6 +102,18 @@ func (d *Disk) open(path string, size int64) (cluster.File, error) {
 		return nil, err
 	}
 	return faulty{f, d}, nil
+}
+
+// room says why there is none for a file.
+func (d *Disk) room(path string) error {
+	_, missing := os.Lstat(path)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.full && missing != nil {
+		d.tried++
+		return &os.PathError{Op: "open", Path: path, Err: syscall.ENOSPC}
+	}
+	return d.err
 }
 
 // faulty is a file on a Disk.

@@ -257,6 +257,12 @@ func (n *Node) Move(addr string) {
 	n.Host = n.c.Net.Host(fmt.Sprintf("%s-%d", n.Name, n.moves), addr)
 }
 
+// Has says whether a file of the node's table matches.
+func (n *Node) Has(pattern string) bool {
+	files, err := filepath.Glob(filepath.Join(n.Dir, "raft", pattern))
+	return err == nil && len(files) > 0
+}
+
 // FlipBit flips one bit of a file of the node's table, between two lives: of the first that matches, at an offset.
 func (n *Node) FlipBit(pattern string, at int64) {
 	n.c.t.Helper()

@@ -85,7 +85,16 @@ func asks(request placement.Request, count int, commands []byte) []byte {
 
 // propose has one command committed by a node that leads.
 func (h *holder) propose(to *clustertest.Node, cmd placement.Command) (outcome placement.Outcome, epoch wire.Epoch, err error) {
-	b, err := h.call(to, control.Propose, asks(placement.Request{}, 1, placement.AppendCommand(nil, cmd)))
+	return h.proposeMany(to, []placement.Command{cmd})
+}
+
+// proposeMany has commands committed, and returns the result of the first.
+func (h *holder) proposeMany(to *clustertest.Node, cmds []placement.Command) (outcome placement.Outcome, epoch wire.Epoch, err error) {
+	var body []byte
+	for _, cmd := range cmds {
+		body = placement.AppendCommand(body, cmd)
+	}
+	b, err := h.call(to, control.Propose, asks(placement.Request{}, len(cmds), body))
 	var no *control.Error
 	switch {
 	case errors.As(err, &no) && no.Code == control.FirstCode: // it does not lead
@@ -94,7 +103,7 @@ func (h *holder) propose(to *clustertest.Node, cmd placement.Command) (outcome p
 		return 0, 0, placement.ErrStopped
 	case err != nil:
 		return 0, 0, fmt.Errorf("%w: %w", placement.ErrUnknown, err)
-	case len(b) != 8+2+19+30:
+	case len(b) != 8+2+19+30*len(cmds):
 		return 0, 0, fmt.Errorf("an answer of %d bytes", len(b))
 	}
 	result := b[8+2+19:]
