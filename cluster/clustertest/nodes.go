@@ -29,6 +29,10 @@ const (
 // SeedVariable names the environment variable that repeats a run: the seed that a failed test has logged.
 const SeedVariable = "TRUNKLINE_TEST_SEED"
 
+// LogVariable names the environment variable with a file to which what all nodes log is appended at once, so that it is there
+// also after a panic.
+const LogVariable = "TRUNKLINE_TEST_LOG"
+
 // Cluster is nodes in one process, each on a host of its own. When the test ends, the tables of all nodes that still run
 // are compared.
 type Cluster struct {
@@ -92,6 +96,14 @@ func NewCluster(t testing.TB) *Cluster {
 		t: t, log: &record{}, nodes: map[string]*Node{},
 	}
 	t.Logf("seed: %s=%d", SeedVariable, seed)
+	if path := os.Getenv(LogVariable); path != "" {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { f.Close() })
+		c.log.file = f
+	}
 	t.Cleanup(c.end)
 	return c
 }
@@ -263,14 +275,14 @@ func (n *Node) Has(pattern string) bool {
 	return err == nil && len(files) > 0
 }
 
-// FlipBit flips one bit of a file of the node's table, between two lives: of the first that matches, at an offset.
+// FlipBit flips one bit of a file of the node's table, between two lives: of the newest that matches, at an offset.
 func (n *Node) FlipBit(pattern string, at int64) {
 	n.c.t.Helper()
 	files, err := filepath.Glob(filepath.Join(n.Dir, "raft", pattern))
 	if err != nil || len(files) == 0 {
 		n.c.t.Fatalf("no file %s of %s: %v", pattern, n.Name, err)
 	}
-	f, err := os.OpenFile(files[0], os.O_RDWR, 0)
+	f, err := os.OpenFile(newest(files), os.O_RDWR, 0)
 	if err != nil {
 		n.c.t.Fatal(err)
 	}
@@ -284,6 +296,18 @@ func (n *Node) FlipBit(pattern string, at int64) {
 	if err != nil {
 		n.c.t.Fatal(err)
 	}
+}
+
+func newest(files []string) string {
+	return slices.MaxFunc(files, func(a, b string) int { return modified(a).Compare(modified(b)) })
+}
+
+func modified(path string) time.Time {
+	st, err := os.Lstat(path)
+	if err != nil {
+		return time.Time{}
+	}
+	return st.ModTime()
 }
 
 func (n *Node) open() (*cluster.Node, error) {
@@ -482,8 +506,9 @@ func (c *Cluster) Log() string { return c.log.text() }
 
 // record keeps what was logged, up to a limit.
 type record struct {
-	mu sync.Mutex
-	b  strings.Builder
+	mu   sync.Mutex
+	b    strings.Builder
+	file *os.File // nil for none
 }
 
 const maxRecord = 4 << 20
@@ -493,6 +518,9 @@ func (r *record) Write(p []byte) (int, error) {
 	defer r.mu.Unlock()
 	if r.b.Len() < maxRecord {
 		r.b.Write(p)
+	}
+	if r.file != nil {
+		_, _ = r.file.Write(p)
 	}
 	return len(p), nil
 }
