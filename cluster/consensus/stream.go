@@ -3,6 +3,7 @@ package consensus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -14,7 +15,7 @@ import (
 )
 
 // transport is raft's own over connections that are handed in. Calls name the replica they are meant for, so that whoever
-// dials can check who answers.
+// dials and whoever is dialled can check who answers.
 type transport struct {
 	*raft.NetworkTransport
 	resolve func(id string) (string, bool)
@@ -78,6 +79,7 @@ var (
 	errCut     = errors.New("this replica has ended")
 	errNoDial  = errors.New("this replica reaches nobody")
 	errTooMany = errors.New("too many connections")
+	errOther   = errors.New("another replica is meant than this one")
 )
 
 // maxConns bounds the connections between this replica and others, both ways.
@@ -85,6 +87,9 @@ const maxConns = 1024
 
 // stream is raft's StreamLayer: it knows all connections and can cut them at once. Who dials this replica from within
 // gets a pipe.
+//
+// A connection begins with the name of the replica that it is meant for, u8 length | id, and is closed by any other one: a leader may be
+// busy for a while with a replica that was removed, and must not talk in its name to the one that stands in its place since.
 type stream struct {
 	cfg      *Config
 	ctx      context.Context
@@ -121,6 +126,7 @@ func (s *stream) accept() {
 		if err != nil {
 			continue
 		}
+		tracked.unread = true
 		select {
 		case s.accepted <- tracked:
 		case <-s.ctx.Done():
@@ -155,7 +161,12 @@ func (s *stream) Dial(key raft.ServerAddress, timeout time.Duration) (net.Conn, 
 	if err != nil {
 		return nil, err
 	}
-	return s.track(conn)
+	tracked, err := s.track(conn)
+	if err != nil {
+		return nil, err
+	}
+	tracked.name = append([]byte{byte(len(id))}, id...)
+	return tracked, nil
 }
 
 func (s *stream) dialSelf(ctx context.Context) (net.Conn, error) {
@@ -226,6 +237,52 @@ func (s *stream) track(conn net.Conn) (*cutConn, error) {
 type cutConn struct {
 	net.Conn
 	stream *stream
+	name   []byte // of whom it is meant for, until it is sent, with the first bytes written
+	unread bool   // the name has not been read, which the first Read does
+}
+
+// Write writes, for raft's one goroutine that does.
+func (c *cutConn) Write(b []byte) (int, error) {
+	if c.name == nil {
+		return c.Conn.Write(b)
+	}
+	n, err := c.Conn.Write(append(c.name, b...))
+	n = max(0, n-len(c.name))
+	c.name = nil
+	return n, err
+}
+
+// Read reads, for raft's one goroutine that does.
+func (c *cutConn) Read(b []byte) (int, error) {
+	if c.unread {
+		if err := c.readName(); err != nil {
+			c.Close()
+			return 0, err
+		}
+		c.unread = false
+	}
+	return c.Conn.Read(b)
+}
+
+// nameTime is how long the name may take, after the connection is there.
+const nameTime = 10 * time.Second
+
+func (c *cutConn) readName() error {
+	if err := c.SetReadDeadline(time.Now().Add(nameTime)); err != nil {
+		return err
+	}
+	var size [1]byte
+	if _, err := io.ReadFull(c.Conn, size[:]); err != nil {
+		return fmt.Errorf("read which replica is meant: %w", err)
+	}
+	name := make([]byte, size[0])
+	if _, err := io.ReadFull(c.Conn, name); err != nil {
+		return fmt.Errorf("read which replica is meant: %w", err)
+	}
+	if string(name) != c.stream.cfg.ID {
+		return fmt.Errorf("%w: %q", errOther, name)
+	}
+	return c.SetReadDeadline(time.Time{})
 }
 
 // Close closes it and forgets it.
