@@ -80,6 +80,7 @@ type history struct {
 	entries []entry
 	lost    int // creates of which nobody knows: of their rows there may be as many
 	highest wire.Epoch
+	tries   []entry // places that are no entries
 	failed  []string
 }
 
@@ -96,7 +97,9 @@ func (h *history) add(e entry, err error) {
 	switch {
 	case e.kind == create && e.end == unknown:
 		h.lost++
-	case e.kind == place && e.end == done && e.epoch <= e.expect: // read in the node's own table, which may be behind
+	case e.kind == place && (e.end == nothing || e.end == done && e.epoch <= e.expect):
+		// Read in the node's own table, which may be behind; or given up, perhaps after an owner that was gone at once.
+		h.tries = append(h.tries, e)
 	case e.end == nothing, e.kind == move && e.end == stale: // which says too little: its owner may have been live
 	default:
 		h.highest = max(h.highest, e.epoch)
@@ -162,15 +165,54 @@ func (h *history) check(t *testing.T, rows map[wire.StateID]wire.Epoch) {
 	h.checkEpochs(t)
 	all := slices.Clone(h.entries)
 	at := h.now()
-	for i := range all {
-		if all[i].kind == place {
-			all[i].expect = 0
-		}
-	}
 	for state := range asked {
 		all = append(all, entry{kind: look, state: state, epoch: rows[state], call: at, ret: at})
 	}
-	checkModel(t, all)
+	checkModel(t, append(all, h.between(t, all)...))
+}
+
+// between are the owners that places gave on their way: where the instance is gone again when a node sees it, the node asks once
+// more. Of such an owner nobody was told, but somebody may have seen it and named it.
+func (h *history) between(t *testing.T, all []entry) (found []entry) {
+	type key struct {
+		state wire.StateID
+		epoch wire.Epoch
+	}
+	told := map[key]bool{}
+	for _, e := range all {
+		if e.end == done && e.kind != look {
+			told[key{e.state, e.epoch}] = true
+		}
+	}
+	places := map[wire.StateID][]entry{}
+	for _, e := range append(slices.Clone(h.tries), h.entries...) {
+		if e.kind == place {
+			places[e.state] = append(places[e.state], e)
+		}
+	}
+	for _, e := range all {
+		k := key{e.state, e.expect}
+		if e.kind == look {
+			k.epoch = e.epoch
+		}
+		if e.end != done || e.kind == place || k.epoch == 0 || told[k] {
+			continue
+		}
+		told[k] = true
+		given := entry{kind: place, state: k.state, epoch: k.epoch, call: math.MaxInt64, client: 99}
+		for _, p := range places[k.state] {
+			if p.expect < k.epoch && p.call < e.ret && (p.end == unknown || p.end == nothing || p.epoch > k.epoch) {
+				given.call = min(given.call, p.call)
+				given.ret = max(given.ret, p.ret, e.ret)
+			}
+		}
+		if given.call == math.MaxInt64 {
+			t.Errorf("state %s was seen with epoch %d, which nobody asked for", k.state, k.epoch)
+			continue
+		}
+		found = append(found, given)
+	}
+	return found
 }
 
 // checkEpochs looks for an epoch that is not above those of answers that were there before it was asked for.

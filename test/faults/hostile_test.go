@@ -25,9 +25,10 @@ func denied(err error) bool { return errors.As(err, new(*control.Error)) }
 // is refused, whoever it asks, and the cluster goes on.
 func TestHolderOfACertificate(t *testing.T) {
 	tell(t, 3, func(w *world) {
-		w.Change = nil
+		w.rest()
 		extra := w.Add("n4", "eu").Start() // the fourth has no vote
 		extra.Joined()
+		w.load = newLoad(w)
 		before := w.sessions()
 		h := newHolder(t, w.Cluster, "n4")
 		leader := w.Leader()

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/cluster"
@@ -17,7 +18,9 @@ import (
 var app = wire.AppIDOf("faults")
 
 const (
-	creators, placers, movers, backends = 3, 2, 1, 3
+	creators, placers, movers, backends = 4, 3, 1, 3
+	// atOnce is how many actors may wait for one node.
+	atOnce = 3
 	// hotStates are what placers and movers want, by turns.
 	hotStates = 24
 	// think is how long an actor waits between two things, at most.
@@ -31,20 +34,25 @@ type load struct {
 	w    *world
 	stop context.CancelFunc
 	all  sync.WaitGroup
+	busy map[string]*atomic.Int64 // actors that wait for a node
 }
 
 func newLoad(w *world) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{w: w, stop: cancel}
+	l := &load{w: w, stop: cancel, busy: map[string]*atomic.Int64{}}
+	for _, n := range w.All() {
+		l.busy[n.Name] = new(atomic.Int64)
+	}
 	w.t.Cleanup(l.end)
-	client := 0
+	client := 100 * w.loads
+	w.loads++
 	for _, part := range []struct {
 		count int
 		act   func(a *actor)
 	}{{creators, (*actor).createOne}, {placers, (*actor).placeOne}, {movers, (*actor).moveOne}, {backends, (*actor).attachOne}} {
 		for range part.count {
 			client++
-			a := &actor{world: w, client: client, rand: w.actor(client)}
+			a := &actor{world: w, busy: l.busy, client: client, rand: w.actor(client)}
 			l.all.Go(func() { a.run(ctx, part.act) })
 		}
 	}
@@ -59,6 +67,7 @@ func (l *load) end() {
 // actor does one thing after the other.
 type actor struct {
 	*world
+	busy   map[string]*atomic.Int64
 	client int
 	rand   *rand.Rand
 
@@ -75,22 +84,29 @@ func (a *actor) run(ctx context.Context, act func(*actor)) {
 	}
 }
 
-// any returns a running member, nil if it met none.
-func (a *actor) any() *cluster.Node {
+// any returns a running member with a call to be counted down when the actor is done with it; nil if it met none. Few
+// actors wait for one node, since one that is cut off answers nobody.
+func (a *actor) any() (*cluster.Node, func()) {
 	all := a.All()
-	n := all[a.rand.IntN(len(all))].Now()
+	node := all[a.rand.IntN(len(all))]
+	n, busy := node.Now(), a.busy[node.Name]
 	if n == nil || n.Node() == 0 {
-		return nil
+		return nil, nil
 	}
-	return n
+	if busy.Add(1) > atOnce {
+		busy.Add(-1)
+		return nil, nil
+	}
+	return n, func() { busy.Add(-1) }
 }
 
 // ask asks a random node for something, and writes down what came of it.
 func (a *actor) ask(e entry, do func(ctx context.Context, n *cluster.Node, e *entry) error) (entry, error) {
-	n := a.any()
+	n, release := a.any()
 	if n == nil {
 		return e, placement.ErrStopped
 	}
+	defer release()
 	ctx, cancel := limited(askTime/2 + time.Duration(a.rand.Int64N(int64(askTime)/2)))
 	defer cancel()
 	e.client, e.call = a.client, a.h.now()
@@ -152,7 +168,7 @@ func (a *actor) placeOne() {
 	case 1:
 		_, _ = a.onRow(release, e.state, e.epoch)
 	case 2:
-		if a.client == creators+1 {
+		if a.client%100 == creators+1 && e.epoch > e.expect { // given just now
 			_, _ = a.onRow(firm, e.state, e.epoch)
 		}
 	}
@@ -161,10 +177,11 @@ func (a *actor) placeOne() {
 // moveOne asks the leader itself, as the holder of a certificate can, to move a state from the owner that some node's
 // table names, to any instance. The table may be old, then so is what is expected.
 func (a *actor) moveOne() {
-	n := a.any()
+	n, release := a.any()
 	if n == nil {
 		return
 	}
+	release()
 	state := a.hot()
 	row, ok := n.Table().Lookup(app, state)
 	list := slices.DeleteFunc(n.Table().Instances(app), func(i placement.Instance) bool { return i.Gone })
@@ -202,7 +219,7 @@ func (a *actor) attachOne() {
 	b.turn++
 	switch {
 	case b.incarnation == [16]byte{}:
-		*b = backend{storeID: fmt.Sprintf("b%d", a.client), incarnation: [16]byte{1, byte(a.client)}}
+		*b = backend{storeID: fmt.Sprintf("b%d", a.client), incarnation: [16]byte{1}}
 		for i := 8; i < 16; i++ {
 			b.incarnation[i] = byte(a.rand.Uint32())
 		}
@@ -215,10 +232,12 @@ func (a *actor) attachOne() {
 }
 
 func (a *actor) register() {
-	b, n := &a.backend, a.any()
+	b := &a.backend
+	n, release := a.any()
 	if n == nil {
 		return
 	}
+	defer release()
 	ctx, cancel := limited(askTime)
 	defer cancel()
 	at, err := n.Register(ctx, placement.RegisterRequest{
@@ -255,10 +274,12 @@ func (a *actor) over(n *cluster.Node, session wire.NodeSession) bool {
 }
 
 func (a *actor) giveUp() {
-	b, n := &a.backend, a.any()
+	b := &a.backend
+	n, release := a.any()
 	if n == nil {
 		return
 	}
+	defer release()
 	ctx, cancel := limited(askTime)
 	defer cancel()
 	err := n.Gone(ctx, b.id, b.gen)

@@ -74,7 +74,7 @@ func steps(r row, e entry) []row {
 		}
 		return append(steps(r, e), r)
 	}
-	known, is := r.is(e.expect)
+	known, is := r.is(e.expect) // of place: something else
 	switch e.kind {
 	case create:
 		if !r.there && r.last == 0 {

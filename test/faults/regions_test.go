@@ -44,8 +44,8 @@ func TestThreeRegionsWithLoss(t *testing.T) {
 			w.newLeader(w.others(leader)...)
 			took := time.Since(began)
 			t.Logf("a new leader after %v", took)
-			if most := cluster.TimesOf(placement.MultiRegion).FailOver; took > most {
-				t.Errorf("a new leader after %v, at most %v", took, most)
+			if most := cluster.TimesOf(placement.MultiRegion).Lease; took > most {
+				t.Errorf("a new leader after %v, leases last %v", took, most)
 			}
 			w.goOn(10)
 			w.keep(before, w.others(leader)...)

@@ -22,6 +22,7 @@ type world struct {
 	t      *testing.T
 	h      *history
 	load   *load
+	loads  int // so far
 	holder *holder
 	// attached is how many registrations were acknowledged.
 	attached atomic.Int64
