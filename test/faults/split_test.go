@@ -146,3 +146,28 @@ func TestVoterCutOffRemovedAndHealed(t *testing.T) {
 		}
 	})
 }
+
+// TestAnswersLost: what a node asked of the leader was done, and its answer is lost with the connection. The node asks again, and it
+// is not done again.
+func TestAnswersLost(t *testing.T) {
+	tell(t, 3, func(w *world) {
+		before, leader := w.sessions(), w.Leader()
+		broken := 0
+		for range longer(60, 400) {
+			n := w.others(leader)[w.Rand.IntN(2)]
+			w.Net.Cut(leader.Host.Name(), n.Host.Name())
+			w.pass(time.Duration(5+w.Rand.IntN(40)) * time.Millisecond)
+			broken += w.Net.Break(leader.Host.Name(), n.Host.Name())
+			w.Heal()
+			w.pass(time.Duration(20+w.Rand.IntN(60)) * time.Millisecond)
+		}
+		if broken < 60 {
+			t.Errorf("only %d connections were broken", broken)
+		}
+		w.goOn(20)
+		w.keep(before, w.All()...)
+		if leads(w.All()...) != leader {
+			t.Errorf("%s led, and does not any more", leader.Name)
+		}
+	})
+}
