@@ -18,6 +18,8 @@ type guardedLog struct {
 	raft.LogStore
 	fail    func(error)
 	running atomic.Bool // before, errors go to whoever starts raft
+	// newest says how far the newest snapshot reaches; index 0: there is none.
+	newest func() (index, term uint64)
 }
 
 // GetLog reads an entry. What cannot be read ends the replica.
@@ -27,6 +29,35 @@ func (g *guardedLog) GetLog(index uint64, l *raft.Log) error {
 		return err
 	}
 	g.fail(fmt.Errorf("read the log: %w", err))
+	runtime.Goexit()
+	return nil
+}
+
+// DeleteRange removes entries. Having installed a snapshot, raft has the whole log removed, and goes on as if it were still
+// there where it reaches beyond the snapshot: then it panics at the next entry, and what it had told the leader to have is gone.
+// So what continues the snapshot stays. A log that is another one than the snapshot's goes, and this replica ends, so that the
+// next one finds what is there.
+func (g *guardedLog) DeleteRange(from, to uint64) error {
+	first, err1 := g.FirstIndex()
+	last, err2 := g.LastIndex()
+	if err := errors.Join(err1, err2); err != nil || from > first || to < last || !g.running.Load() {
+		return errors.Join(err, g.LogStore.DeleteRange(from, to))
+	}
+	index, term := g.newest()
+	if index < first || index >= last {
+		return g.LogStore.DeleteRange(from, to)
+	}
+	var l raft.Log
+	if err := g.GetLog(index, &l); err != nil {
+		return err
+	}
+	if l.Term == term {
+		return g.LogStore.DeleteRange(from, index)
+	}
+	if err := g.LogStore.DeleteRange(from, to); err != nil {
+		return err
+	}
+	g.fail(fmt.Errorf("the log up to %d was not that of the leader's snapshot at %d and is removed", last, index))
 	runtime.Goexit()
 	return nil
 }

@@ -46,7 +46,7 @@ func (r *Replica) Run(ctx context.Context) error {
 func (r *Replica) start() (err error) {
 	conf := r.config()
 	r.trans = newTransport(r.stream, &r.cfg, conf.Logger)
-	logs, stable := &guardedLog{LogStore: r.logs, fail: r.machine.fail}, &guardedStable{StableStore: r.stable, fail: r.machine.fail}
+	logs, stable := &guardedLog{LogStore: r.logs, fail: r.machine.fail, newest: r.newestSnapshot}, &guardedStable{StableStore: r.stable, fail: r.machine.fail}
 	defer func() {
 		if p := recover(); p != nil { // raft panics where it cannot read its log
 			err = fmt.Errorf("start raft: %v", p)
@@ -85,6 +85,15 @@ func (r *Replica) start() (err error) {
 	r.raft.Store(rf)
 	r.leadAlone()
 	return nil
+}
+
+// newestSnapshot says how far the newest snapshot reaches.
+func (r *Replica) newestSnapshot() (index, term uint64) {
+	list, err := r.snaps.List()
+	if err != nil || len(list) == 0 {
+		return 0, 0
+	}
+	return list[0].Index, list[0].Term
 }
 
 // leadAlone makes the only voter lead at once: it has nobody to wait for, so it is told that its time has come, as a
