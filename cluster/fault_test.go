@@ -1,8 +1,10 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -171,14 +173,14 @@ func TestRevokedNodeIsOut(t *testing.T) {
 	if err := c.Leader().Get().Revoke(t.Context(), n.Name); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Ended(); !errors.Is(err, placement.ErrDenied) && !strings.Contains(err.Error(), "revoked") {
-		t.Fatalf("ended with %v", err)
-	}
-	t.Logf("out after %v", time.Since(began))
 	c.Until("its replica is removed", func() bool { return len(c.Leader().Get().Peers()) == 2 })
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("out after %v", took)
 	}
+	if err := n.Ended(); !errors.Is(err, placement.ErrDenied) && !strings.Contains(err.Error(), "revoked") {
+		t.Fatalf("ended with %v", err)
+	}
+	t.Logf("ended by itself after %v", time.Since(began))
 }
 
 // TestLeaveShrinksTheVoters: a node that leaves is gone at once, and asks for --join when it is started again.
@@ -256,6 +258,103 @@ func TestNodeOnAnotherAddress(t *testing.T) {
 		return false
 	})
 	create(t, registered(t, c, n))
+}
+
+// TestAllNodesOnOtherAddresses: they find together although everything that they remember is wrong, but for what they are
+// told to join.
+func TestAllNodesOnOtherAddresses(t *testing.T) {
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	register(t, c.Leader(), "a")
+	create(t, c.Leader())
+	c.Same()
+	for _, n := range c.All() {
+		n.Kill()
+	}
+	for i, n := range c.All() {
+		n.Move(fmt.Sprintf("10.0.8.%d", i+1))
+	}
+	for _, n := range c.All() {
+		n.Join = []string{c.Node("n1").Host.Addr(clustertest.NodePort)}
+		n.Start()
+	}
+	for _, n := range c.All() {
+		n.Joined()
+	}
+	create(t, c.Follower())
+}
+
+// TestLeaderWithAStuckDisk hands over or gives up, and nothing acknowledged is lost.
+func TestLeaderWithAStuckDisk(t *testing.T) {
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	register(t, c.Follower(), "a")
+	old := c.Leader()
+	var others []*clustertest.Node
+	for _, n := range c.All() {
+		if n != old {
+			others = append(others, n)
+		}
+	}
+	l := startLoad(t, 8, others...)
+	l.grow(c, 100)
+	began := time.Now()
+	old.Disk.Hang()
+	c.Until("another node leads", func() bool {
+		name, ok := others[0].Get().Leader()
+		return ok && name != old.Name
+	})
+	t.Logf("another node leads after %v", time.Since(began))
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	l.grow(c, 100)
+	old.Disk.Heal()
+	old.Restart().Joined()
+	l.end(t, c)
+}
+
+// TestSnapshotIsSavedAndRestored into a stopped node, of which the others then get it.
+func TestSnapshotIsSavedAndRestored(t *testing.T) {
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	register(t, c.Leader(), "a")
+	for range 20 {
+		create(t, c.Leader())
+	}
+	c.Same()
+	var saved bytes.Buffer
+	if _, err := c.Follower().Get().SnapshotSave(&saved); err != nil {
+		t.Fatal(err)
+	}
+	info, err := cluster.InspectSnapshot(bytes.NewReader(saved.Bytes()))
+	if err != nil || info.Stats.Rows != 20 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	for range 5 {
+		create(t, c.Leader())
+	}
+	for _, n := range c.All() {
+		n.Kill()
+	}
+	n := c.Node("n3")
+	if err := cluster.RestoreSnapshot(n.Dir, bytes.NewReader(saved.Bytes()[:saved.Len()-1])); err == nil {
+		t.Fatal("half a snapshot was restored")
+	}
+	if err := cluster.RestoreSnapshot(n.Dir, &saved); err != nil {
+		t.Fatal(err)
+	}
+	n.Start().Joined()
+	if rows := n.Get().Table().Stats().Rows; rows != 20 {
+		t.Fatalf("%d rows", rows)
+	}
+	generation := n.Get().Table().Generation()
+	for _, name := range []string{"n1", "n2"} {
+		other := c.Node(name)
+		other.Start()
+		c.Until(name+" follows", func() bool { return other.Joined().Table().Generation() == generation })
+	}
+	c.Same()
 }
 
 func registered(t testing.TB, c *clustertest.Cluster, n *clustertest.Node) *clustertest.Node {

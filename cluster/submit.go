@@ -38,7 +38,7 @@ func (n *Node) submit(ctx context.Context, a *ask) (answer, error) {
 			return n.settle(ctx, a, out, unsure)
 		case errors.As(err, &early):
 			return answer{}, orUnknown(early.why, unsure)
-		case !errors.Is(err, errNobody):
+		case !errors.Is(err, ErrNoLeader):
 			unsure = err
 		}
 		pause := time.NewTimer(retryPause)

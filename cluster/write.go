@@ -15,13 +15,11 @@ import (
 // A proposal is what is handed to the writer, or to the forwarder where another node leads: one caller's ask, or those
 // that another node has gathered.
 type proposal struct {
-	asks []*ask
-	// forwarded: another node's, which is told when this one does not lead.
-	forwarded bool
-	fate      atomic.Uint32
-	answers   []answer // one for each ask, unless err says what became of all of them
-	err       error
-	done      chan struct{}
+	asks    []*ask
+	fate    atomic.Uint32
+	answers []answer // one for each ask, unless err says what became of all of them
+	err     error
+	done    chan struct{}
 }
 
 func propose(asks ...*ask) *proposal { return &proposal{asks: asks, done: make(chan struct{})} }
@@ -40,10 +38,6 @@ func (p *proposal) end(answers []answer, err error) {
 	p.answers, p.err = answers, err
 	close(p.done)
 }
-
-// errNobody is how a try ends that certainly changed nothing: no leader is known, this node is not it, or it was not
-// reached.
-var errNobody = errors.New("no node leads the cluster")
 
 // batch is what is proposed to raft at one time: entries that follow each other. Commands behind a Request belong to it,
 // so those without one have entries of their own.
@@ -140,7 +134,7 @@ func (n *Node) writeBatch(p *proposal) error {
 	if errors.Is(err, placement.ErrEntry) {
 		return err
 	}
-	if err != nil && !errors.Is(err, errNobody) {
+	if err != nil && !errors.Is(err, ErrNoLeader) {
 		n.log.Error("the table could not be written", "err", err)
 	}
 	return nil
@@ -320,7 +314,7 @@ func (n *Node) commit(b *batch) ([]placement.Result, error) {
 	results, err := n.replica.Load().Propose(b.entries)
 	switch {
 	case errors.Is(err, consensus.ErrNotLeader):
-		return nil, errNobody
+		return nil, ErrNoLeader
 	case err != nil:
 		return nil, fmt.Errorf("write the table: %w", err)
 	}
