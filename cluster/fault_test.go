@@ -92,6 +92,7 @@ func (l *load) grow(c *clustertest.Cluster, by int) {
 
 // TestLeaderKilledUnderLoad: nothing acknowledged is lost, and the others go on.
 func TestLeaderKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Follower(), "a")
@@ -115,6 +116,7 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 
 // TestAllKilledAndRestarted: the same table, and the index goes on.
 func TestAllKilledAndRestarted(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Node("n1"), "a")
@@ -142,6 +144,7 @@ func TestAllKilledAndRestarted(t *testing.T) {
 
 // TestSilentNodeLosesItsSession: and comes back with another one, its instances being gone.
 func TestSilentNodeLosesItsSession(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Follower()
@@ -166,6 +169,7 @@ func TestSilentNodeLosesItsSession(t *testing.T) {
 
 // TestRevokedNodeIsOut: within five seconds, and for good.
 func TestRevokedNodeIsOut(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Follower()
@@ -185,6 +189,7 @@ func TestRevokedNodeIsOut(t *testing.T) {
 
 // TestLeaveShrinksTheVoters: a node that leaves is gone at once, and asks for --join when it is started again.
 func TestLeaveShrinksTheVoters(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Leader()
@@ -215,6 +220,7 @@ func TestLeaveShrinksTheVoters(t *testing.T) {
 
 // TestForceRemovedNodeComesBackAsANewOne with another replica and another session.
 func TestForceRemovedNodeComesBackAsANewOne(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Follower()
@@ -238,6 +244,7 @@ func TestForceRemovedNodeComesBackAsANewOne(t *testing.T) {
 
 // TestNodeOnAnotherAddress keeps its replica.
 func TestNodeOnAnotherAddress(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Follower()
@@ -263,6 +270,7 @@ func TestNodeOnAnotherAddress(t *testing.T) {
 // TestAllNodesOnOtherAddresses: they find together although everything that they remember is wrong, but for what they are
 // told to join.
 func TestAllNodesOnOtherAddresses(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Leader(), "a")
@@ -286,6 +294,7 @@ func TestAllNodesOnOtherAddresses(t *testing.T) {
 
 // TestLeaderWithAStuckDisk hands over or gives up, and nothing acknowledged is lost.
 func TestLeaderWithAStuckDisk(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Follower(), "a")
@@ -316,6 +325,7 @@ func TestLeaderWithAStuckDisk(t *testing.T) {
 
 // TestSnapshotIsSavedAndRestored into a stopped node, of which the others then get it.
 func TestSnapshotIsSavedAndRestored(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Leader(), "a")
@@ -364,6 +374,7 @@ func registered(t testing.TB, c *clustertest.Cluster, n *clustertest.Node) *clus
 
 // TestStatusOfEveryNodeFromAnyNode, also of one that does not answer.
 func TestStatusOfEveryNodeFromAnyNode(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	silent := c.Follower()
@@ -384,6 +395,7 @@ func TestStatusOfEveryNodeFromAnyNode(t *testing.T) {
 
 // TestKeyIsRotatedUnderLoad: no create fails, and every step waits for all nodes.
 func TestKeyIsRotatedUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := clustertest.NewCluster(t)
 	c.OwnKeys = true
 	for _, name := range []string{"n1", "n2", "n3"} {
@@ -432,6 +444,7 @@ func TestKeyIsRotatedUnderLoad(t *testing.T) {
 // TestTwoClustersRefuseEachOther: formed apart with one name and one key file, they stay apart, and a node with data that
 // is told to join the other one says what to do.
 func TestTwoClustersRefuseEachOther(t *testing.T) {
+	t.Parallel()
 	c := clustertest.NewCluster(t)
 	a, b := c.Add("a1", "eu"), c.Add("b1", "eu")
 	b.Join = nil
@@ -459,6 +472,7 @@ func TestTwoClustersRefuseEachOther(t *testing.T) {
 // TestFlippedBitIsFetchedAnew: a damaged log is never served in a cluster of several; the node gets everything from the
 // others, as a new replica.
 func TestFlippedBitIsFetchedAnew(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Leader(), "a")
@@ -479,6 +493,7 @@ func TestFlippedBitIsFetchedAnew(t *testing.T) {
 
 // TestRecoverAfterTwoOfThreeVoters: the third begins a new generation; the others, when they are back, follow it.
 func TestRecoverAfterTwoOfThreeVoters(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Leader(), "a")
