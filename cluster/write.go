@@ -43,6 +43,7 @@ func (p *proposal) end(answers []answer, err error) {
 // so those without one have entries of their own.
 type batch struct {
 	node       *Node
+	term       uint64 // in which this node leads and has caught up; 0 = none
 	entries    [][]byte
 	counts     []int // results of each entry
 	open       [2]openEntry
@@ -79,7 +80,7 @@ func (n *Node) write(ctx context.Context) error {
 		select {
 		case p := <-n.proposals:
 			term = n.catchUp(ctx, term)
-			if err := n.writeBatch(p); err != nil {
+			if err := n.writeBatch(p, term); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -89,18 +90,21 @@ func (n *Node) write(ctx context.Context) error {
 }
 
 // catchUp sees to it that the table has what an earlier leader had committed, before anything is chosen by this one. It
-// returns the term in which that was done.
+// returns the term that this node leads in, having done so; 0 = none.
 func (n *Node) catchUp(ctx context.Context, term uint64) uint64 {
 	r := n.replica.Load()
-	if now := r.Term(); now != term && r.Leading() && r.Barrier(ctx) == nil {
+	switch now := r.Term(); {
+	case !r.Leading():
+		return 0
+	case now == term || r.Barrier(ctx) == nil:
 		return now
 	}
-	return term
+	return 0
 }
 
-func (n *Node) writeBatch(p *proposal) error {
+func (n *Node) writeBatch(p *proposal, term uint64) error {
 	n.counts.begun.Add(1)
-	b := &batch{node: n, entries: n.entries[:0]}
+	b := &batch{node: n, entries: n.entries[:0], term: term}
 	for {
 		b.take(p)
 		if b.bytes >= maxBatchBytes || b.commands >= maxBatchCommands {
@@ -159,6 +163,10 @@ func (b *batch) prepare(p *proposal, i int, a *ask) {
 	var cmd placement.Command
 	switch a.kind {
 	case askCommands:
+		if a.term != 0 && a.term != b.term {
+			out.fate = fateAgain
+			return
+		}
 		b.add(p, i, a)
 		return
 	case askCreate:
