@@ -274,8 +274,7 @@ func (n *Node) admit(ctx context.Context, node, server, addr string) (string, er
 	if !n.leading() {
 		return "", ErrNoLeader
 	}
-	n.admitting.Lock()
-	defer n.admitting.Unlock()
+	defer n.admitting.take()()
 	r := n.replica.Load()
 	if err := r.Barrier(ctx); err != nil {
 		return "", err

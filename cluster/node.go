@@ -54,14 +54,17 @@ type Node struct {
 	session    atomic.Pointer[placement.Session] // nil until it is open
 	lag        lags
 	met        met
-	admitting  sync.Mutex // held by the leader while it changes the servers
+	admitting  turn       // of the leader, while it changes the servers
 	electorate electorate // the looking goroutine's, under admitting
+
+	// rowsHeld is until when no free row gets a new owner: after a recovery those that hold states are to say so first.
+	rowsHeld time.Time
 
 	joined  chan struct{} // closed when the own table has the own session
 	stopped chan struct{} // closed when Run has ended
 	stop    sync.Once
 
-	placing sync.Mutex
+	placing turn // while the node's place is changed, on the disk too
 	mu      sync.Mutex
 	member  member
 	leaving bool
@@ -83,6 +86,15 @@ var (
 // ErrSessionOver is returned by Run when the cluster has ended this life of the node, or has removed its replica: it was
 // not heard of for too long, or an operator said so. Whoever runs nodes opens a new one, in the same process if it likes.
 var ErrSessionOver = errors.New("the cluster has ended this node's session")
+
+// turn lets one goroutine after the other do something that waits for a disk or for others.
+type turn chan struct{}
+
+// take waits for the turn, and returns what gives it back.
+func (t turn) take() (done func()) {
+	t <- struct{}{}
+	return func() { <-t }
+}
 
 // Table returns the table, to be read only. It is empty until the node has caught up: see Joined.
 func (n *Node) Table() *placement.Table { return n.table }

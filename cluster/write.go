@@ -198,6 +198,10 @@ func (b *batch) place(a *ask, out *answer) placement.Command {
 		out.fate = fateDone
 		return nil
 	}
+	if known && b.node.cfg.Now().Before(b.node.rowsHeld) {
+		out.fate = fateNoInstance
+		return nil
+	}
 	if out.fate = b.choose(a, row.Taint, out); out.fate != 0 {
 		return nil
 	}
