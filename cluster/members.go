@@ -64,7 +64,9 @@ func (n *Node) Members() []Member {
 		}
 		out = append(out, m)
 	}
-	slices.SortStableFunc(out, func(a, b Member) int { return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Session, b.Session)) })
+	slices.SortStableFunc(out, func(a, b Member) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Session, b.Session))
+	})
 	return out
 }
 
@@ -159,7 +161,9 @@ func (n *Node) collectPort(emit func(name string, value float64, labels ...strin
 	emit("node_port_dialled_total", float64(c.Dialled))
 	emit("node_port_dial_failures_total", float64(c.DialFailed))
 	emit("node_port_cut_total", float64(c.Cut))
-	c.Refused.Each(func(r nodeport.Reason, count uint64) { emit("node_port_refused_total", float64(count), "reason", r.String()) })
+	c.Refused.Each(func(r nodeport.Reason, count uint64) {
+		emit("node_port_refused_total", float64(count), "reason", r.String())
+	})
 	calls := n.client.Counters()
 	emit("control_calls_total", float64(calls.Calls))
 	emit("control_calls_failed_total", float64(calls.Failed+calls.NotSent+calls.Unknown))
