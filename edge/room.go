@@ -250,10 +250,10 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 		case due && tellBackend:
 			rm.line.Close(&s.t, s.sent+1, code)
 			flush = a.tun
-			if a.home.legacy {
+			switch {
+			case a.legacy:
 				a.recent.note(s.t)
-			}
-			if a.stalled.Load() {
+			case a.home.legacy:
 				unsure = a.home // the owner may never read it
 			}
 		}
@@ -273,7 +273,7 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 		absent.noteDeparted(s.t)
 	}
 	if unsure != nil {
-		unsure.keepDeparted(s.t)
+		unsure.noteTold(s.t)
 	}
 	return true
 }
