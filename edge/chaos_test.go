@@ -30,8 +30,8 @@ type story struct {
 func TestEverythingComesToRest(t *testing.T) {
 	const seeds = 12
 	first := rand.Uint64() % 1_000_000
-	if os.Getenv("SEED") != "" {
-		fmt.Sscan(os.Getenv("SEED"), &first)
+	if again := os.Getenv("TRUNKLINE_SEED"); again != "" {
+		fmt.Sscan(again, &first)
 	}
 	t.Logf("seeds %d to %d", first, first+seeds-1)
 	for seed := first; seed < first+seeds; seed++ {
@@ -57,9 +57,10 @@ func (s *story) app(i int) string {
 	return fmt.Sprintf("the secret of %s backends", s.kinds[i%len(s.kinds)])
 }
 
+// say notes what happens, for whoever runs the test again with TRUNKLINE_SEED and -v.
 func (s *story) say(format string, a ...any) {
-	if os.Getenv("SEED") != "" {
-		fmt.Printf("%6.1f %s\n", time.Since(s.begin).Seconds(), fmt.Sprintf(format, a...))
+	if testing.Verbose() {
+		s.t.Logf("%6.1f %s", time.Since(s.begin).Seconds(), fmt.Sprintf(format, a...))
 	}
 }
 
@@ -86,7 +87,9 @@ func (s *story) event() {
 	case n < 9: // a table that is behind for longer than a lease lasts ends its node
 		p := s.w[s.rng.IntN(3)].placer
 		p.hold(true)
-		s.meanwhile(4)
+		s.joins()
+		s.attach(s.rng.IntN(len(s.tuns)))
+		time.Sleep(time.Duration(s.rng.IntN(3000)) * time.Millisecond)
 		p.hold(false)
 	case len(s.here) > 0:
 		s.here[s.rng.IntN(len(s.here))].sends("x")
