@@ -9,6 +9,11 @@
 // Register and Registered, then frames in which a session is named by a
 // channel, messages are numbered, and payloads are cut into fragments.
 //
+// The native framing also runs without a connection of its own: Near and Far
+// are its two ends over a [Carrier], which is how a node with clients reaches
+// the node that holds the tunnel. They have no hello, no registration and no
+// heartbeat; all that follows but Life is true of them too.
+//
 // # Order and fairness
 //
 // Everything said about one state through its [Line] reaches the instance in
@@ -55,4 +60,5 @@
 // caller's goroutine), one goroutine that ends the connection when the context
 // does, and one for heartbeats (native) or drain notices (legacy); all have
 // ended when Run returns. Writing happens in the goroutine that calls Flush.
+// Near and Far own none.
 package tunnel

@@ -281,15 +281,16 @@ func hear(t *testing.T, s *stream, want string) {
 	}
 }
 
-func TestClosedStreamSendsWhatIsLeft(t *testing.T) {
-	_, _, out, in := pair(t, newWorld(t), nil)
+// A node that stops sends what is left, and that this was all.
+func TestNodeThatStopsSendsWhatIsLeft(t *testing.T) {
+	_, b, out, in := pair(t, newWorld(t), nil)
 	say(t, out, "hello")
 	hear(t, in, "hello")
 	say(t, in, "good")
 	say(t, in, "bye")
-	in.close()
+	b.stop()
 	if err := in.put(nil, []byte("x")); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("write after close: %v", err)
+		t.Errorf("put after the end: %v", err)
 	}
 	hear(t, out, "goodbye")
 	if _, err := out.Read(make([]byte, 1)); err != io.EOF {

@@ -513,7 +513,7 @@ func TestRoutesLoseNothingWhenConnectionsBreak(t *testing.T) {
 		send(far.name, far.rt, far.inbox, uint64(2*far.rt.Instance()+1))
 	}
 	dice := rand.New(rand.NewPCG(seed, 99))
-	for range breaks {
+	for began := time.Now(); e.Peers()[0].Breaks < breaks && time.Since(began) < 3*patience; {
 		time.Sleep(time.Duration(1+dice.IntN(8)) * time.Millisecond) // the moment of the break is random; nothing is waited for
 		w.breakAll()
 	}

@@ -2,7 +2,6 @@ package link
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -61,7 +60,6 @@ type stream struct {
 	waiting []*Route  // for room, the longest first
 	since   time.Time // when there was last a connection
 	ever    bool      // a handshake has been completed
-	closing bool      // Close was called
 }
 
 // carrier is one connection of a stream.
@@ -95,8 +93,7 @@ func (s *stream) poke() {
 // put queues a head and what belongs to it, and copies both.
 func (s *stream) put(head, p []byte) error {
 	s.mu.Lock()
-	if s.err != nil || s.closing {
-		err := cmp.Or(s.err, net.ErrClosed)
+	if err := s.err; err != nil {
 		s.mu.Unlock()
 		return err
 	}
@@ -346,15 +343,6 @@ func (s *stream) fail(err error) {
 	if c != nil {
 		s.drop(c, err)
 	}
-}
-
-// close ends the stream and does not wait: what was put and not yet sent is sent, if there is a connection, and the other
-// end reads io.EOF behind it.
-func (s *stream) close() {
-	s.mu.Lock()
-	s.closing = true
-	s.mu.Unlock()
-	s.poke()
 }
 
 // connected says whether the stream has a connection, and since when it has none.

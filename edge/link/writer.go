@@ -47,10 +47,6 @@ func (s *stream) write(ctx context.Context) {
 			s.send(c, b)
 			s.room()
 		}
-		if s.toClose() {
-			s.farewell()
-			return
-		}
 	}
 }
 
@@ -97,12 +93,6 @@ func (s *stream) rest() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.out.rest()
-}
-
-func (s *stream) toClose() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.closing
 }
 
 // farewell sends what is left and the end of the stream, if there is a connection.
