@@ -70,8 +70,12 @@ func (s *story) event() {
 		s.joins()
 	case n < 5 && len(s.here) > 0:
 		i := s.rng.IntN(len(s.here))
-		s.say("leaves %s %s of node %d app %s", s.here[i].state, s.here[i].user, s.c.indexOf(s.here[i].w.placer.node), s.here[i].app)
-		s.here[i].leaves()
+		p := s.here[i]
+		if p.busy.Load() {
+			return
+		}
+		s.say("leaves %s %s of node %d app %s", p.state, p.user, s.c.indexOf(p.w.placer.node), p.app)
+		p.leaves()
 		s.here = append(s.here[:i], s.here[i+1:]...)
 	case n < 6:
 		s.attach(s.rng.IntN(len(s.tuns)))
@@ -92,7 +96,9 @@ func (s *story) event() {
 		time.Sleep(time.Duration(s.rng.IntN(3000)) * time.Millisecond)
 		p.hold(false)
 	case len(s.here) > 0:
-		s.here[s.rng.IntN(len(s.here))].sends("x")
+		if p := s.here[s.rng.IntN(len(s.here))]; !p.busy.Load() {
+			p.sends("x")
+		}
 	}
 }
 
@@ -164,7 +170,10 @@ func (s *story) rest() {
 	}
 	time.Sleep(50 * time.Second)
 	for i, p := range s.here {
-		p.take()
+		if p.take(); p.busy.Load() {
+			s.t.Errorf("%s in state %s is still held", p.user, p.state)
+			continue
+		}
 		p.sends(fmt.Sprint("last words of ", i))
 	}
 	time.Sleep(5 * time.Second)
