@@ -350,7 +350,7 @@ func (rm *room) toUser(a *attachment, user, payload []byte, dirty []*session) ([
 			dirty = s.deliver(payload, false, dirty)
 		case p.round != rm.round:
 			p.round = rm.round
-			p.up.ToUser(s.t.User, payload)
+			p.up.ToUserBytes(user, payload)
 			dirty = p.touch(dirty)
 		}
 	}
