@@ -54,7 +54,11 @@ func (w *world) script(ctx context.Context) error {
 	if err := w.wait(ctx, w.o.After); err != nil {
 		return err
 	}
-	if err := w.endNode(ctx, survivor); err != nil {
+	leader, err := w.awaitVoters(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.endNode(ctx, survivor, leader); err != nil {
 		return err
 	}
 	if err := w.wait(ctx, w.o.After); err != nil || !w.o.Keep {
@@ -78,8 +82,8 @@ func (w *world) killBackend() (victim, survivor string) {
 }
 
 // endNode kills the node that holds the tunnel of the backend that is left, and waits until all is well again.
-func (w *world) endNode(ctx context.Context, survivor string) error {
-	n := w.killNode(ctx, survivor)
+func (w *world) endNode(ctx context.Context, survivor, leader string) error {
+	n := w.killNode(survivor, leader)
 	if err := w.reach(ctx, w.ledger.returned); err != nil {
 		return err
 	}
@@ -94,24 +98,21 @@ func (w *world) endNode(ctx context.Context, survivor string) error {
 }
 
 // killNode ends the node that holds the tunnel of a backend, with its clients, as a crash would.
-func (w *world) killNode(ctx context.Context, backend string) *node {
+func (w *world) killNode(backend, leader string) *node {
 	n := w.nodes[0]
 	for _, p := range w.ledger.places() {
 		if i := slices.IndexFunc(w.nodes, func(n *node) bool { return n.name == p.node }); i >= 0 && p.instance == backend {
 			n = w.nodes[i]
 		}
 	}
-	also := ""
-	asking, cancel := context.WithTimeout(ctx, time.Second)
-	if leader, _, err := w.agreement(asking, n); err == nil && leader == n.name {
-		also = " and the lead of the cluster"
-	}
-	cancel()
-	w.http.CloseIdleConnections()
 	rooms, clients := w.ledger.killNode(n.name, w.now())
 	n.killed = true
 	n.Kill()
-	w.say("kill -9         %s (pid %d), which had %d clients, the tunnel of %s with %d rooms%s", n.name, n.PID(), clients, backend, len(rooms), also)
+	leads := ""
+	if n.name == leader {
+		leads = ", and which led the cluster"
+	}
+	w.say("kill -9         %s (pid %d), which had %d clients and the tunnel of %s with %d rooms%s", n.name, n.PID(), clients, backend, len(rooms), leads)
 	return n
 }
 

@@ -93,7 +93,7 @@ func (w *world) build(ctx context.Context, dir string) error {
 	return w.newClients(tokens)
 }
 
-// startNodes starts the cluster and waits until it can lose any one node.
+// startNodes starts the cluster.
 func (w *world) startNodes(ctx context.Context, dir string) error {
 	all, err := w.group.StartNodes(ctx, dir, nodeCount, "--log-level", "warn")
 	if err != nil {
@@ -105,14 +105,21 @@ func (w *world) startNodes(ctx context.Context, dir string) error {
 		w.names[n.url()], w.names[n.Tunnel] = n.name, n.name
 		w.say("%-15s clients at http://%s, backends at %s, metrics at http://%s/metrics (pid %d)", n.name, n.Client, n.Tunnel, n.Admin, n.PID())
 	}
+	return nil
+}
+
+// awaitVoters waits until the cluster can lose any one node, which takes some seconds from its start, and says who leads.
+func (w *world) awaitVoters(ctx context.Context) (leader string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	defer w.http.CloseIdleConnections()
 	for {
 		leader, voters, err := w.agreement(ctx, w.nodes[0])
-		if err == nil && leader != "" && voters == nodeCount {
-			w.say("cluster         of %d voters, led by %s", voters, leader)
-			return nil
+		if err == nil && leader != "" && voters == len(w.nodes) {
+			return leader, nil
 		}
 		if !pause(ctx, askAgain) {
-			return fmt.Errorf("the nodes did not become a cluster of %d voters: %w (%d voters, leader %q, error %v)", nodeCount, ctx.Err(), voters, leader, err)
+			return "", fmt.Errorf("the nodes did not become a cluster of %d voters: %w (%d voters, leader %q, error %v)", len(w.nodes), ctx.Err(), voters, leader, err)
 		}
 	}
 }
