@@ -29,7 +29,7 @@ help: ## list the targets
 build: ## the binary, as bin/trunkline
 	go build -trimpath -o bin/trunkline ./cmd/trunkline
 
-demo: ## a small world with a death to watch
+demo: ## a small world with two deaths to watch
 	go run ./cmd/trunkline demo
 
 fmt: $(GOFUMPT) ## format the tree
