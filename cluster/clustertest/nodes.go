@@ -104,6 +104,7 @@ func NewCluster(t testing.TB) *Cluster {
 		t.Cleanup(func() { f.Close() })
 		c.log.file = f
 	}
+	t.TempDir() // so that folders are removed after the nodes have ended, not before
 	t.Cleanup(c.end)
 	return c
 }
