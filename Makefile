@@ -21,7 +21,7 @@ BENCH    ?= echo
 # Packages whose statements must be covered to the percentage that test/gate asks for.
 COVERED := wire placement auth
 
-.PHONY: help build fmt lint test unit node compat compat-clustered cluster cover fuzz gate npm tools bench bench-peers soak demo clean
+.PHONY: help build fmt lint test unit node compat compat-clustered cluster faults cover fuzz gate npm tools bench bench-peers soak demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -38,7 +38,7 @@ fmt: $(GOFUMPT) ## format the tree
 # ---------------------------------------------------------------- what CI runs
 
 # The order: what fails in seconds first, what judges the logs of everything else last. The last lines are go test's.
-test: lint npm cover fuzz unit node compat compat-clustered cluster gate ## install and run everything that CI runs
+test: lint npm cover fuzz unit node compat compat-clustered faults cluster gate ## install and run everything that CI runs
 
 lint: $(GOFUMPT) $(STATICCHECK) ## formatting, go vet, staticcheck, import law
 	@unformatted=$$($(GOFUMPT) -l .); \
@@ -50,7 +50,7 @@ lint: $(GOFUMPT) $(STATICCHECK) ## formatting, go vet, staticcheck, import law
 # Each run leaves its whole output in .build/logs, where `make gate` looks for secrets; the terminal gets the lines that
 # go test prints without -v, and everything of a package that failed.
 unit: ## every Go test that needs no process, with the race detector
-	@$(call logged,unit,go test -race -count=1 -timeout 10m -v $$(go list ./... | grep -v -e /test/compat -e /test/node -e /test/cluster -e /test/gate))
+	@$(call logged,unit,go test -race -count=1 -timeout 10m -v $$(go list ./... | grep -v -e /test/compat -e /test/node -e /test/cluster -e /test/faults -e /test/gate))
 
 node: ## whole nodes as processes: deaths, order, restarts, hostile peers
 	@$(call logged,node,$(PROCESSES)/node go test -count=1 -timeout 12m -v ./test/node)
@@ -64,6 +64,9 @@ compat-clustered: npm ## the same, every node being three, with clients and back
 # Without the race detector: what it asks for are times. Where namespaces are not allowed its tests skip and say why.
 cluster: ## several nodes as processes in networks and on disks that break (wants root)
 	@$(call logged,cluster,env TRUNKLINE_LOGS=$(BUILD)/logs/cluster go test -count=1 -parallel 2 -timeout 12m -v ./test/cluster)
+
+faults: ## the control plane of several nodes in one process, on a network and disks in memory that break
+	@$(call logged,faults,go test -count=1 -parallel 2 -timeout 12m -v ./test/faults)
 
 # The binary that node and compat start has the race detector, and what it logs is kept.
 PROCESSES := env TRUNKLINE_RACE=1 TRUNKLINE_LOGS=$(BUILD)/logs
@@ -113,9 +116,9 @@ bench-peers: build ## the same beside HAProxy and nginx (installs Debian's packa
 	fi
 	bin/trunkline bench $(BENCH) --peers
 
-soak: npm ## the compatibility suite and every story of test/cluster SOAK (20) times over, the latter longer and each with another seed
+soak: npm ## the compatibility suite and every story of test/cluster and test/faults SOAK (20) times over, stories longer and each with another seed
 	TRUNKLINE_RACE=1 go test -count=$(SOAK) -timeout 0 ./test/compat/...
-	TRUNKLINE_SOAK=$(SOAK) go test -count=1 -parallel 2 -timeout 0 ./test/cluster
+	TRUNKLINE_SOAK=$(SOAK) go test -count=1 -parallel 2 -timeout 0 ./test/cluster ./test/faults
 
 # ---------------------------------------------------------------- what the above needs
 
