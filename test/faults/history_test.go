@@ -97,7 +97,8 @@ func (h *history) add(e entry, err error) {
 	switch {
 	case e.kind == create && e.end == unknown:
 		h.lost++
-	case e.kind == place && (e.end == nothing || e.end == done && e.epoch <= e.expect):
+	case e.kind == create && e.end == stale: // others were faster, again and again
+	case e.kind == place && (e.end == nothing || e.end == stale || e.end == done && e.epoch <= e.expect):
 		// Read in the node's own table, which may be behind; or given up, perhaps after an owner that was gone at once.
 		h.tries = append(h.tries, e)
 	case e.end == nothing, e.kind == move && e.end == stale: // which says too little: its owner may have been live
@@ -199,9 +200,14 @@ func (h *history) between(t *testing.T, all []entry) (found []entry) {
 			continue
 		}
 		told[k] = true
+		if slices.ContainsFunc(all, func(m entry) bool {
+			return m.kind == move && m.end == unknown && m.state == k.state && m.expect < k.epoch && m.call < e.ret
+		}) {
+			continue // perhaps that one
+		}
 		given := entry{kind: place, state: k.state, epoch: k.epoch, call: math.MaxInt64, client: 99}
 		for _, p := range places[k.state] {
-			if p.expect < k.epoch && p.call < e.ret && (p.end == unknown || p.end == nothing || p.epoch > k.epoch) {
+			if p.expect < k.epoch && p.call < e.ret && (p.end != done || p.epoch > k.epoch) {
 				given.call = min(given.call, p.call)
 				given.ret = max(given.ret, p.ret, e.ret)
 			}

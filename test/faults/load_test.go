@@ -24,7 +24,7 @@ const (
 	// hotStates are what placers and movers want, by turns.
 	hotStates = 24
 	// think is how long an actor waits between two things, at most.
-	think = 20 * time.Millisecond
+	think = 50 * time.Millisecond
 	// askTime is how long an actor waits for an answer, at least half of it.
 	askTime = 4 * time.Second
 )
