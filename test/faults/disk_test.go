@@ -15,10 +15,10 @@ import (
 func TestSlowDiskAtTheLeader(t *testing.T) {
 	tell(t, 3, func(w *world) {
 		before, leader := w.sessions(), w.Leader()
-		leader.Disk.Slow(300 * time.Millisecond)
+		leader.Disk.Slow(longer(150*time.Millisecond, 300*time.Millisecond))
 		syncs := leader.Disk.Syncs()
 		w.pass(longer(4*time.Second, 30*time.Second))
-		w.goOn(20)
+		w.goOn(5)
 		if leader.Disk.Syncs() == syncs {
 			t.Error("the slow disk was not used")
 		}
