@@ -3,9 +3,7 @@ package faults
 import (
 	"context"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,9 +24,6 @@ type world struct {
 	holder *holder
 	// attached is how many registrations were acknowledged.
 	attached atomic.Int64
-
-	mu     sync.Mutex
-	killed map[wire.NodeSession]bool // sessions that a story has ended
 }
 
 // form makes a cluster of so many nodes, of which all are voters, without load.
@@ -44,7 +39,7 @@ func form(t *testing.T, nodes int) *world {
 }
 
 func newWorld(t *testing.T, c *clustertest.Cluster) *world {
-	return &world{Cluster: c, t: t, h: newHistory(), killed: map[wire.NodeSession]bool{}}
+	return &world{Cluster: c, t: t, h: newHistory()}
 }
 
 // gather waits until all nodes are members, and so many of them voters.
@@ -79,6 +74,9 @@ func (w *world) settle() {
 		n.Joined()
 	}
 	w.rest()
+	if w.attached.Load() == 0 {
+		w.t.Error("no instance was attached")
+	}
 	w.Same()
 	seen := map[wire.StateID]wire.Epoch{}
 	for s := range w.Running()[0].Get().Table().All() {
@@ -94,13 +92,8 @@ func (w *world) rest() {
 	}
 }
 
-// kill kills a node; the session it had is none that must last.
+// kill takes the power of a node's host, or kills its process.
 func (w *world) kill(n *clustertest.Node) {
-	w.mu.Lock()
-	if l := n.Now(); l != nil {
-		w.killed[l.Node()] = true
-	}
-	w.mu.Unlock()
 	if w.Rand.IntN(2) == 0 {
 		n.Kill()
 	} else {
@@ -160,7 +153,7 @@ func (w *world) others(than *clustertest.Node) (others []*clustertest.Node) {
 // cutOff cuts a node off from all others.
 func (w *world) cutOff(n *clustertest.Node) { w.Partition([]string{n.Host.Name()}) }
 
-// for a time, something must hold.
+// always sees to it that something holds for a time.
 func (w *world) always(d time.Duration, what string, so func() bool) {
 	w.t.Helper()
 	every := time.NewTicker(20 * time.Millisecond)
@@ -180,12 +173,7 @@ func (w *world) pass(d time.Duration) {
 // dead is when a silent node's session ends.
 func dead() time.Duration { return cluster.TimesOf(placement.OneRegion).Dead }
 
-// save writes the table of a node down.
-func save(n *clustertest.Node, to io.Writer) error {
-	_, err := n.Get().SnapshotSave(to)
-	return err
-}
-
+// limited is a context of its own: what a story asks for ends by itself.
 func limited(d time.Duration) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), d)
 }
