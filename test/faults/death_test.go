@@ -47,7 +47,7 @@ func TestAllKilledAtOnce(t *testing.T) {
 			}
 			w.goOn(50)
 			if again := w.h.newest(); again <= newest {
-				t.Errorf("epoch %d after %d", again, newest)
+				w.t.Errorf("epoch %d after %d", again, newest)
 			}
 		}
 	})
@@ -65,7 +65,7 @@ func TestNodeComesBackAtAnotherAddress(t *testing.T) {
 			n.Start().Joined()
 			w.goOn(20)
 			if now := n.Get().OwnStatus().Server; now != before {
-				t.Errorf("%s was replica %s and is %s", n.Name, before, now)
+				w.t.Errorf("%s was replica %s and is %s", n.Name, before, now)
 			}
 		}
 		w.live(w.All()...)

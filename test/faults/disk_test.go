@@ -20,7 +20,7 @@ func TestSlowDiskAtTheLeader(t *testing.T) {
 		w.pass(longer(4*time.Second, 30*time.Second))
 		w.goOn(5)
 		if leader.Disk.Syncs() == syncs {
-			t.Error("the slow disk was not used")
+			w.t.Error("the slow disk was not used")
 		}
 		w.keep(before, w.All()...)
 		leader.Disk.Heal()
@@ -36,14 +36,14 @@ func TestHangingDiskAtTheLeader(t *testing.T) {
 		leader.Disk.Hang()
 		w.newLeader(w.others(leader)...)
 		took := time.Since(began)
-		t.Logf("a new leader after %v", took)
+		w.t.Logf("a new leader after %v", took)
 		if took > 6*time.Second {
-			t.Errorf("a new leader after %v", took)
+			w.t.Errorf("a new leader after %v", took)
 		}
 		w.goOn(20)
 		leader.Disk.Heal() // a process would be gone with its disk; here its goroutines wait for it
 		if err := leader.Ended(); err == nil {
-			t.Error("the node ended without saying why")
+			w.t.Error("the node ended without saying why")
 		}
 		leader.Start().Joined()
 		w.keep(before, w.others(leader)...)
@@ -56,7 +56,7 @@ func TestFailingSyncAtTheLeader(t *testing.T) {
 		before, leader := w.sessions(), w.Leader()
 		leader.Disk.FailSync(syscall.EIO)
 		if err := leader.Ended(); err == nil || !strings.Contains(err.Error(), syscall.EIO.Error()) {
-			t.Errorf("the node ended with %v", err)
+			w.t.Errorf("the node ended with %v", err)
 		}
 		w.newLeader(w.others(leader)...)
 		w.goOn(20)
@@ -81,7 +81,7 @@ func TestFullDiskAtTheLeader(t *testing.T) {
 		w.goOn(20)
 		leader.Disk.Heal()
 		if leader.Now() == nil {
-			t.Logf("the node ended: %v", leader.Err())
+			w.t.Logf("the node ended: %v", leader.Err())
 			leader.Start()
 		}
 		leader.Joined()

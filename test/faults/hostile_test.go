@@ -30,7 +30,7 @@ func TestHolderOfACertificate(t *testing.T) {
 		extra.Joined()
 		w.load = newLoad(w)
 		before := w.sessions()
-		h := newHolder(t, w.Cluster, "n4")
+		h := newHolder(w.t, w.Cluster, "n4")
 		leader := w.Leader()
 		victim := w.others(leader)[0]
 		if victim == extra {
@@ -39,20 +39,20 @@ func TestHolderOfACertificate(t *testing.T) {
 		for name, attack := range h.impersonations(before, victim) {
 			for _, to := range []*clustertest.Node{leader, victim} {
 				if _, err := h.call(to, attack.verb, attack.body); !denied(err) {
-					t.Errorf("%s, at the leader %v: %v", name, to == leader, err)
+					w.t.Errorf("%s, at the leader %v: %v", name, to == leader, err)
 				}
 			}
 		}
 		for name, body := range forgeries(w.Rand) {
 			if _, err := h.call(leader, control.Propose, body); !denied(err) {
-				t.Errorf("%s: %v", name, err)
+				w.t.Errorf("%s: %v", name, err)
 			}
 		}
-		h.absurdLengths(t, leader)
+		h.absurdLengths(w.t, leader)
 		h.nonsense(w, leader)
 		for _, p := range leader.Get().Peers() {
 			if p.Node == "n4" && p.Voter {
-				t.Error("it has a vote")
+				w.t.Error("it has a vote")
 			}
 		}
 		w.goOn(50)

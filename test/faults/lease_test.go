@@ -27,9 +27,9 @@ func TestLeaderChangeEndsNoSession(t *testing.T) {
 		})
 		w.Until("the session of the dead leader is over", over)
 		took := time.Since(began)
-		t.Logf("its session was over after %v", took)
+		w.t.Logf("its session was over after %v", took)
 		if took > times.Dead+times.FailOver+2*time.Second {
-			t.Errorf("its session was over after %v", took)
+			w.t.Errorf("its session was over after %v", took)
 		}
 		w.keep(before, rest...)
 		leader.Start().Joined()
@@ -61,16 +61,16 @@ func TestCutOffNodeStopsBeforeItsSessionEnds(t *testing.T) {
 			return !open
 		})
 		took := time.Since(began)
-		t.Logf("it held its lease for %v, its session was over after %v", heldUntil, took)
+		w.t.Logf("it held its lease for %v, its session was over after %v", heldUntil, took)
 		// The last renewal may have been heard one interval before, and have waited for its tick.
 		if soonest := times.Dead - times.Renew - times.Tick - 100*time.Millisecond; took < soonest {
-			t.Errorf("its session was over after %v, at the soonest after %v", took, soonest)
+			w.t.Errorf("its session was over after %v, at the soonest after %v", took, soonest)
 		}
 		if latest := times.Dead + 3*time.Second; took > latest {
-			t.Errorf("its session was over after %v, at the latest after %v", took, latest)
+			w.t.Errorf("its session was over after %v, at the latest after %v", took, latest)
 		}
 		if heldUntil+times.Dead-times.Lease-times.Renew > took {
-			t.Errorf("it held a lease for %v, and its session was over after %v", heldUntil, took)
+			w.t.Errorf("it held a lease for %v, and its session was over after %v", heldUntil, took)
 		}
 		w.keep(before, w.others(n)...)
 		w.Heal()
@@ -115,9 +115,9 @@ func TestLeaderThatCommitsNothingGrantsNothing(t *testing.T) {
 					look(leader)
 				}
 				for node, until := range latest {
-					t.Logf("%s, leader %v: its lease is until %v", node, node == leader.Name, until)
+					w.t.Logf("%s, leader %v: its lease is until %v", node, node == leader.Name, until)
 					if until > times.Lease {
-						t.Errorf("%s was granted a lease by a leader that could commit nothing: until %v after it, a lease is %v", node, until, times.Lease)
+						w.t.Errorf("%s was granted a lease by a leader that could commit nothing: until %v after it, a lease is %v", node, until, times.Lease)
 					}
 				}
 				leader.Disk.Heal()
@@ -137,16 +137,16 @@ func TestRevokedNodeIsOut(t *testing.T) {
 	tell(t, 3, func(w *world) {
 		before := w.sessions()
 		n := w.Node("n3") // not that of which the load has the certificate
-		thief := newHolder(t, w.Cluster, n.Name)
+		thief := newHolder(w.t, w.Cluster, n.Name)
 		if _, err := thief.call(w.Node("n1"), statusVerb, nil); err != nil {
-			t.Fatalf("before: %v", err)
+			w.t.Fatalf("before: %v", err)
 		}
 		began := time.Now()
-		if err := w.Node("n2").Get().Revoke(t.Context(), n.Name); err != nil {
-			t.Fatal(err)
+		if err := w.Node("n2").Get().Revoke(w.t.Context(), n.Name); err != nil {
+			w.t.Fatal(err)
 		}
 		if err := n.Ended(); err == nil {
-			t.Error("it ended without saying why")
+			w.t.Error("it ended without saying why")
 		}
 		rest := w.others(n)
 		w.Until("its replica and its session are gone", func() bool {
@@ -154,13 +154,13 @@ func TestRevokedNodeIsOut(t *testing.T) {
 			return !open && len(rest[0].Get().Peers()) == 2
 		})
 		took := time.Since(began)
-		t.Logf("out after %v", took)
+		w.t.Logf("out after %v", took)
 		if took > 5*time.Second {
-			t.Errorf("out after %v", took)
+			w.t.Errorf("out after %v", took)
 		}
 		for _, to := range rest {
 			if _, err := thief.call(to, statusVerb, nil); err == nil {
-				t.Errorf("%s answers the holder of a certificate that was revoked", to.Name)
+				w.t.Errorf("%s answers the holder of a certificate that was revoked", to.Name)
 			}
 		}
 		w.goOn(20)

@@ -27,7 +27,7 @@ func TestRecoverAndTheOldOnesComeBack(t *testing.T) {
 			p, err := w.Leader().Get().Create(ctx, placement.CreateRequest{App: app})
 			cancel()
 			if err != nil {
-				t.Fatal(err)
+				w.t.Fatal(err)
 			}
 			only[p.State], newest = true, max(newest, p.Epoch)
 		}
@@ -36,13 +36,13 @@ func TestRecoverAndTheOldOnesComeBack(t *testing.T) {
 		}
 		report, err := cluster.Recover(cluster.RecoverConfig{DataDir: kept.Dir, Apply: true})
 		if err != nil || report.NewGeneration <= report.Generation {
-			t.Fatalf("%+v, %v", report, err)
+			w.t.Fatalf("%+v, %v", report, err)
 		}
 		kept.Start().Joined()
 		w.load = newLoad(w)
 		w.goOn(20)
 		if now := w.h.newest(); now <= newest {
-			t.Errorf("epoch %d after %d", now, newest)
+			w.t.Errorf("epoch %d after %d", now, newest)
 		}
 		for _, n := range lost {
 			n.Start()
@@ -55,7 +55,7 @@ func TestRecoverAndTheOldOnesComeBack(t *testing.T) {
 		for _, n := range w.All() {
 			for s := range n.Get().Table().All() {
 				if only[s.State] {
-					t.Fatalf("%s has state %s, which was lost", n.Name, s.State)
+					w.t.Fatalf("%s has state %s, which was lost", n.Name, s.State)
 				}
 			}
 		}
