@@ -58,7 +58,10 @@ func (n *Node) Members() []Member {
 		if open[info.Node] || info.Boot == 0 && !info.Revoked {
 			continue
 		}
-		m := Member{Node: info.Node, Number: info.Number, Boot: info.Boot, Role: roles[info.Node], State: "gone", Revoked: info.Revoked, LeaseLeft: -1, Lag: -1}
+		m := Member{
+			Node: info.Node, Number: info.Number, Boot: info.Boot, Role: roles[info.Node], State: "gone",
+			Revoked: info.Revoked, LeaseLeft: -1, Lag: -1,
+		}
 		if g, ok := heard[info.Node]; ok && g.State == gossip.Left {
 			m.State = "left"
 		}
