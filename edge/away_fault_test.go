@@ -475,6 +475,9 @@ func TestMessagesOfAnotherNodeAreHeldWhileTheInstanceIsAway(t *testing.T) {
 				}
 				time.Sleep(5 * time.Second)
 				want(t, "the other instance", b2.take(), "open 7 ann"+all(2))
+				for range most {
+					<-spoken
+				}
 				ann.leaves()
 			})
 		})
@@ -485,7 +488,7 @@ func TestMessagesOfAnotherNodeAreHeldWhileTheInstanceIsAway(t *testing.T) {
 				ann.sends("hello")
 				w[0].breaks(b)
 				synctest.Wait()
-				speak(w[1], ann)
+				spoken := speak(w[1], ann)
 				time.Sleep(100 * time.Millisecond)
 				bob := w[1].joins(secret, 7, "bob")
 				bob.seat.Drained()
@@ -496,6 +499,9 @@ func TestMessagesOfAnotherNodeAreHeldWhileTheInstanceIsAway(t *testing.T) {
 				}
 				if got := ann.take(); kind == tunnel.Native && strings.Contains(got, "ack") {
 					t.Errorf("ann was told %s by nobody who knows", got)
+				}
+				for range most {
+					<-spoken
 				}
 				bob.leaves()
 				ann.leaves()
