@@ -26,6 +26,7 @@ type attachment struct {
 	ended    chan struct{} // closed when the tunnel's reader has returned and the rooms are detached
 	syncing  atomic.Bool   // legacy: other nodes have yet to say whom they have; set before it is live, cleared under home.mu
 	stalled  atomic.Bool   // a route whose lane has had no connection for a while
+	held     atomic.Bool   // somebody waits for its lane to have one
 
 	// The reader's own.
 

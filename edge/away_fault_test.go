@@ -294,13 +294,32 @@ func TestInstanceOfANodeThatDiedAttachesElsewhere(t *testing.T) {
 		w[0].backend(tunnel.Native, secret, "s1")
 		ann := w[1].joins(secret, 7, "ann")
 		c.stop(0)
+		synctest.Wait()
+		ann.sends("held")
 		again := w[2].backend(tunnel.Native, secret, "s1")
 		time.Sleep(time.Second)
 		ann.sends("x")
-		want(t, "instance", again.take(), `confirm; open 7 ann; data 7 ann 1 "x"`)
+		want(t, "instance", again.take(), `confirm; open 7 ann; data 7 ann 1 "held"; data 7 ann 2 "x"`)
 		w[2].placer.apply(&placement.EndSession{Session: w[0].placer.node})
 		ann.sends("y")
-		want(t, "instance", again.take(), `data 7 ann 2 "y"`)
+		want(t, "instance", again.take(), `data 7 ann 3 "y"`)
+		ann.leaves()
+	})
+}
+
+// What is sent into a lane without a connection is lost when the other node turns out to be dead, so it is not sent.
+func TestMessagesForANodeThatCannotBeReachedAreHeld(t *testing.T) {
+	inNodes(t, 3, nil, func(c *nodes, w []*world) {
+		b := w[0].backend(tunnel.Native, secret, "s1")
+		ann := w[1].joins(secret, 7, "ann")
+		c.cut(1, 0, true)
+		synctest.Wait()
+		ann.sends("held")
+		again := w[2].backend(tunnel.Native, secret, "s1")
+		time.Sleep(time.Second)
+		want(t, "instance", again.take(), `confirm; open 7 ann; data 7 ann 1 "held"`)
+		want(t, "the former tunnel", b.take(), "confirm; open 7 ann")
+		c.cut(1, 0, false)
 		ann.leaves()
 	})
 }

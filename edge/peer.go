@@ -93,6 +93,9 @@ func (p *peer) Drained() {
 // Room goes on sending.
 func (p *peer) Room() { p.far.Flush() }
 
+// Resumed is for the end that has clients to hold.
+func (p *peer) Resumed() {}
+
 // Ended takes the guests out of their rooms: at once if their node is over, else when it has had time to come back.
 func (p *peer) Ended(err error) {
 	if !p.over.Swap(true) {
