@@ -115,12 +115,12 @@ func (r *Router) start(ctx context.Context, placed placement.Placed, q *api.Crea
 		r.takeBack(ctx, rm, h, placed)
 	}
 	rm.mu.Lock() // whoever came meanwhile looks at the table now
-	a, line := rm.att, rm.line
+	a := rm.att
 	rm.phase, rm.att, rm.line = phaseWaiting, nil, nil
 	rm.tellLocked()
 	rm.mu.Unlock()
 	if err == nil && a != nil && a.away() {
-		h.unbind(rm, a, line) // whoever joins here binds anew
+		h.unbind(rm, a, placed.Epoch) // whoever joins here binds anew
 	}
 	r.rehouse(rm)
 	return err
@@ -137,7 +137,7 @@ func (r *Router) homeOfCreated(app wire.AppID, placed placement.Placed) *home {
 // takeBack removes the row of a create that failed, even when the caller has hung up: nobody has the id.
 func (r *Router) takeBack(ctx context.Context, rm *room, h *home, placed placement.Placed) {
 	if h != nil {
-		h.unbind(rm, nil, nil)
+		h.unbind(rm, nil, 0)
 		if a := h.live.Load(); a != nil {
 			a.disown(placed.State, placed.Epoch)
 		}

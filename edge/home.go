@@ -31,9 +31,10 @@ type home struct {
 	gen      wire.Gen
 	gone     bool
 	rooms    map[wire.StateID]*room
-	departed []tunnel.Session // left while the tunnel was broken, or before all nodes had said whom they have
-	retry    time.Time        // no new route is opened before
-	idle     time.Time        // since when an instance on another node has had no room here
+	departed []tunnel.Session            // left while the tunnel was broken, or before all nodes had said whom they have
+	refused  refusedRoute                // where not to open a route again at once
+	leaving  map[wire.StateID]wire.Epoch // states without a room here that the owner has not been told of
+	idle     time.Time                   // since when an instance on another node has had no room here
 }
 
 func newHome(r *Router, id wire.InstanceID, app wire.AppID, store string, legacy bool, gen wire.Gen) *home {
@@ -69,20 +70,46 @@ func (h *home) bind(rm *room, epoch wire.Epoch) bool {
 }
 
 // unbind forgets rm if it is still the room of its state. A node that has nobody left in a state says so to the owner, so
-// that neither keeps account of it any more.
-func (h *home) unbind(rm *room, a *attachment, line tunnel.Line) {
+// that neither keeps account of it any more; a is the room's way there, or nil.
+func (h *home) unbind(rm *room, a *attachment, epoch wire.Epoch) {
 	h.mu.Lock()
 	was := h.rooms[rm.state] == rm
 	if was {
 		delete(h.rooms, rm.state)
 		if a != nil && a.away() { // under the lock: the next room of the state gets a line of its own
-			line.Released()
+			h.leaveLocked(a, rm.state, epoch)
 		}
 	}
 	h.mu.Unlock()
 	if was && a != nil && a.away() {
 		a.tun.Flush()
 	}
+}
+
+// leaveLocked tells the owner that nobody is left here in a state, now or when all that was said has been sent.
+func (h *home) leaveLocked(a *attachment, state wire.StateID, epoch wire.Epoch) {
+	if a.route.near.Leave(state, epoch) {
+		delete(h.leaving, state)
+		return
+	}
+	if h.leaving == nil {
+		h.leaving = make(map[wire.StateID]wire.Epoch)
+	}
+	h.leaving[state] = epoch
+}
+
+// leaveIdle goes on with the states that are to be left.
+func (h *home) leaveIdle(a *attachment) {
+	h.mu.Lock()
+	for state, epoch := range h.leaving {
+		if h.rooms[state] != nil {
+			delete(h.leaving, state) // somebody came back
+		} else {
+			h.leaveLocked(a, state, epoch)
+		}
+	}
+	h.mu.Unlock()
+	a.tun.Flush()
 }
 
 // room returns the room of the state on this instance, or nil.
@@ -150,6 +177,14 @@ func (h *home) settle(a *attachment) {
 }
 
 func (h *home) takeAllOff(a *attachment, departed []tunnel.Session) {
+	if h.legacy && a.away() {
+		ghosts := make([]ghost, 0, len(departed))
+		for i := range departed {
+			ghosts = append(ghosts, ghost{departed[i].State, departed[i].User})
+		}
+		h.router.sendGhosts(a.owner, h.id, ghosts)
+		return
+	}
 	for i := range departed {
 		h.takeOff(a, &departed[i])
 	}
@@ -169,6 +204,7 @@ func (h *home) detachInTurn(a *attachment) bool {
 	now := time.Now()
 	h.mu.Lock()
 	h.departed = append(h.departed, a.recent.since(now.Add(-recentTime))...)
+	h.leaving = nil
 	h.mu.Unlock()
 	for _, rm := range h.snapshot() {
 		rm.mu.Lock()
@@ -202,16 +238,43 @@ func (h *home) noteDeparted(t tunnel.Session) {
 		a.tun.Flush()
 		return
 	}
-	if len(h.departed) < maxDeparted {
-		h.departed = append(h.departed, t)
-	}
+	h.keepDepartedLocked(t)
 	h.mu.Unlock()
 }
 
+// keepDeparted remembers a session that left although a tunnel is there: the word of it may be lost.
+func (h *home) keepDeparted(t tunnel.Session) {
+	h.mu.Lock()
+	h.keepDepartedLocked(t)
+	h.mu.Unlock()
+}
+
+func (h *home) keepDepartedLocked(t tunnel.Session) {
+	if len(h.departed) < maxDeparted {
+		h.departed = append(h.departed, t)
+	}
+}
+
+// caughtUp names those once more who left while a route was stalled: what was said of them then may have come too late.
+func (h *home) caughtUp(a *attachment) {
+	var departed []tunnel.Session
+	h.mu.Lock()
+	if h.live.Load() == a {
+		departed, h.departed = h.departed, nil
+	}
+	h.mu.Unlock()
+	h.takeAllOff(a, departed)
+}
+
 // takeOff tells the instance that a session it had is gone. A legacy instance knows users only, so nothing is said while
-// the user has another session here; a native one gets an OPEN first, since the channel was the former tunnel's.
+// the user has another session here, and another node that holds its tunnel decides for itself; a native one gets an OPEN
+// first, since the channel was the former tunnel's.
 func (h *home) takeOff(a *attachment, t *tunnel.Session) {
-	if rm := h.room(t.State); a.legacy && rm != nil && len(rm.ofUser([]byte(t.User))) > 0 {
+	if rm := h.room(t.State); h.legacy && rm != nil && len(rm.ofUser([]byte(t.User))) > 0 {
+		return
+	}
+	if h.legacy && a.away() {
+		h.router.sendGhosts(a.owner, h.id, []ghost{{t.State, t.User}})
 		return
 	}
 	line := a.tun.Line(t.State, t.Epoch)
@@ -254,6 +317,12 @@ func (h *home) finish() (rooms []*room, users []ghost) {
 		rm.mu.Unlock()
 	}
 	return rooms, users
+}
+
+// haunting are the ghosts of an instance that is gone; those of other nodes have been told of them for its next life told.
+type haunting struct {
+	users []ghost
+	told  wire.InstanceID
 }
 
 // ghost is a user whom an instance that is gone may still believe to have.

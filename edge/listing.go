@@ -58,5 +58,12 @@ func (r *Router) SessionsIn(app wire.AppID, state wire.StateID) int {
 	return len(rm.members)
 }
 
+// Tunnels returns how many tunnels this node has.
+func (r *Router) Tunnels() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.tunnels)
+}
+
 // Sessions returns how many sessions this node has.
 func (r *Router) Sessions() int { return int(r.stats.sessions.Load()) }

@@ -21,6 +21,7 @@ type nodes struct {
 	done   []chan error
 
 	mu    sync.Mutex
+	over  map[int]bool    // that were stopped
 	down  map[[2]int]bool // by who dials and who is dialled
 	conns map[[2]int][]net.Conn
 }
@@ -31,7 +32,7 @@ var errNoWay = errors.New("no way to that node")
 func inNodes(t *testing.T, n int, change func(*Config), f func(c *nodes, w []*world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		c := &nodes{t: t, down: make(map[[2]int]bool), conns: make(map[[2]int][]net.Conn)}
+		c := &nodes{t: t, over: make(map[int]bool), down: make(map[[2]int]bool), conns: make(map[[2]int][]net.Conn)}
 		first := newFakePlacer(t)
 		placers := []*fakePlacer{first}
 		for len(placers) < n {
@@ -65,11 +66,14 @@ func (c *nodes) run(i int) {
 
 // stop ends a Router and waits for it.
 func (c *nodes) stop(i int) {
-	if c.cancel[i] == nil {
+	c.mu.Lock()
+	over := c.over[i]
+	c.over[i] = true
+	c.mu.Unlock()
+	if over {
 		return
 	}
 	c.cancel[i]()
-	c.cancel[i] = nil
 	if err := <-c.done[i]; err != nil {
 		c.t.Error(err)
 	}
@@ -96,7 +100,7 @@ func (c *nodes) dialer(from int) func(context.Context, wire.NodeSession) (net.Co
 	return func(_ context.Context, node wire.NodeSession) (net.Conn, error) {
 		to := c.indexOf(node)
 		c.mu.Lock()
-		if to < 0 || c.down[[2]int{from, to}] || c.cancel[to] == nil {
+		if to < 0 || c.down[[2]int{from, to}] || c.over[to] {
 			c.mu.Unlock()
 			return nil, errNoWay
 		}
@@ -109,10 +113,16 @@ func (c *nodes) dialer(from int) func(context.Context, wire.NodeSession) (net.Co
 	}
 }
 
+func (c *nodes) isOver(i int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.over[i]
+}
+
 func (c *nodes) prober() func(context.Context, wire.NodeSession, wire.InstanceID, wire.Gen) (bool, error) {
 	return func(ctx context.Context, node wire.NodeSession, id wire.InstanceID, gen wire.Gen) (bool, error) {
 		i := c.indexOf(node)
-		if i < 0 || c.cancel[i] == nil {
+		if i < 0 || c.isOver(i) {
 			<-ctx.Done()
 			return false, ctx.Err()
 		}

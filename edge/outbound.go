@@ -120,21 +120,21 @@ func (r *Router) makeHome(in *placement.Instance) *home {
 
 // reach makes the route to the node that holds an instance's tunnel what the home lives by. A tunnel of its own that the
 // home still has is closed elsewhere first.
-func (r *Router) reach(h *home, node wire.NodeSession, gen wire.Gen) {
+func (r *Router) reach(h *home, node wire.NodeSession, gen wire.Gen) (done bool) {
 	h.turn.Lock()
 	defer h.turn.Unlock()
 	a := h.live.Load()
 	switch {
 	case a != nil && (!a.away() || a.owner == node):
-		return
+		return a.away()
 	case a != nil:
 		r.leaveRouteInTurn(a)
 	}
 	h.mu.Lock()
-	early := h.gone || time.Now().Before(h.retry)
+	early := h.gone || h.refused.node == node && time.Now().Before(h.refused.until)
 	h.mu.Unlock()
 	if early || r.ctx.Err() != nil {
-		return
+		return false
 	}
 	a = &attachment{router: r, home: h, owner: node, gen: gen, ended: make(chan struct{})}
 	o := &outbound{a: a, ready: make(chan struct{})}
@@ -145,6 +145,13 @@ func (r *Router) reach(h *home, node wire.NodeSession, gen wire.Gen) {
 	r.stats.routes.Add(1)
 	h.attachInTurn(a)
 	a.tun.Flush() // into the lane's memory: no I/O
+	return true
+}
+
+// refusedRoute is a route that has just ended.
+type refusedRoute struct {
+	node  wire.NodeSession
+	until time.Time
 }
 
 // leaveStale closes a route of an instance that is not where it leads.
@@ -172,7 +179,7 @@ func (r *Router) routeEnded(ctx context.Context, a *attachment, err error) {
 	a.route.near.Over(err)
 	h := a.home
 	h.mu.Lock()
-	h.retry = time.Now().Add(routePause)
+	h.refused = refusedRoute{a.owner, time.Now().Add(routePause)}
 	h.mu.Unlock()
 	if !h.detach(a) {
 		return
@@ -208,20 +215,21 @@ func (r *Router) sweepHomes(now time.Time) {
 		if a != nil && !a.away() {
 			continue
 		}
+		if a != nil {
+			h.leaveIdle(a)
+		}
 		if in, ok := r.table.Instance(h.id); ok && !in.Gone && !r.elsewhere(in.Node) {
 			continue // its grace, or its lease, decides
 		}
 		h.mu.Lock()
 		over := false
 		switch {
-		case len(h.rooms) > 0 || a == nil && len(h.departed) > 0 && now.Sub(h.idle) < ghostTime:
-			if len(h.rooms) > 0 {
-				h.idle = time.Time{}
-			}
+		case len(h.rooms) > 0:
+			h.idle = time.Time{}
 		case h.idle.IsZero():
 			h.idle = now
 		default:
-			over = now.Sub(h.idle) > idleHome
+			over = now.Sub(h.idle) > idleHome && len(h.departed) == 0 || now.Sub(h.idle) > ghostTime
 			h.gone = over
 		}
 		h.mu.Unlock()
@@ -292,19 +300,29 @@ func (r *Router) checkLanes(now time.Time) {
 	}
 	r.lost.mu.Unlock()
 	for _, h := range r.allHomes() {
-		a := h.live.Load()
-		if a == nil || !a.away() || a.stalled.Swap(lost[a.owner]) == lost[a.owner] && !over[a.owner] {
-			continue
+		if a := h.live.Load(); a != nil && a.away() {
+			r.checkRoute(h, a, lost[a.owner], over[a.owner])
 		}
-		for _, rm := range h.snapshot() {
-			if over[a.owner] {
-				r.stats.holdOver.Add(1)
-				r.closeRoom(rm, refuse(wire.CodeNoInstance))
-			}
-			rm.mu.Lock()
-			rm.tellLocked()
-			rm.mu.Unlock()
+	}
+}
+
+// checkRoute notes whether the owner at the other end of a route can be reached, and closes the sessions that have waited
+// for it long enough.
+func (r *Router) checkRoute(h *home, a *attachment, lost, over bool) {
+	if a.stalled.Swap(lost) == lost && !over {
+		return
+	}
+	if !lost {
+		h.caughtUp(a)
+	}
+	for _, rm := range h.snapshot() {
+		if over {
+			r.stats.holdOver.Add(1)
+			r.closeRoom(rm, refuse(wire.CodeNoInstance))
 		}
+		rm.mu.Lock()
+		rm.tellLocked()
+		rm.mu.Unlock()
 	}
 }
 

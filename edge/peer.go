@@ -34,6 +34,7 @@ type peer struct {
 	sent     atomic.Uint64 // numbers what goes to single sessions; the other end only groups fragments by it
 	waiting  atomic.Int64  // bytes of arrivals that wait
 	arrivals atomic.Int64
+	over     atomic.Bool // the route has ended
 
 	mu      sync.Mutex
 	parties map[wire.StateID]*party
@@ -93,6 +94,12 @@ func (p *peer) Room() { p.far.Flush() }
 
 // Ended takes the guests out of their rooms: at once if their node is over, else when it has had time to come back.
 func (p *peer) Ended(err error) {
+	if !p.over.Swap(true) {
+		p.end(err)
+	}
+}
+
+func (p *peer) end(err error) {
 	p.router.stats.peers.Add(-1)
 	p.far.Over(err)
 	p.router.spawn(func(ctx context.Context) {
@@ -275,7 +282,7 @@ func (o guestOut) Deliver(payload []byte, unreliable bool) {
 
 func (o guestOut) Acked(seq uint64) { o.s.party.up.Ack(o.s.channel, seq) }
 
-func (o guestOut) Flush() { o.s.party.peer.far.Flush() }
+func (o guestOut) Flush() { o.s.party.peer.flush() }
 
 func (o guestOut) Queued() int { return 0 }
 
@@ -289,13 +296,33 @@ func (o guestOut) Close(code wire.Code, reason string) {
 	p.router.release(o.s.room)
 }
 
+// flush sends what was said to the node. One that takes nothing any more loses its route: it opens its sessions again when
+// it can, and so learns that it has missed something.
+func (p *peer) flush() {
+	p.far.Flush()
+	// One largest message may wait, and no state of it has come to where package tunnel drops.
+	if cfg := &p.router.tcfg; p.far.Queued() > cfg.MaxMessage+cfg.TunnelMark/2 {
+		p.cut()
+	}
+}
+
+// cut gives the route up from this end.
+func (p *peer) cut() {
+	if p.over.Swap(true) {
+		return
+	}
+	p.router.stats.overrun.Add(1)
+	p.rt.Close() // the Receiver hears nothing of it
+	p.end(errOverrun)
+}
+
 // voice is the out of what stands for a whole party on a list of sessions to flush.
 type voice struct{ p *peer }
 
 func (voice) Registered()             {}
 func (voice) Deliver([]byte, bool)    {}
 func (voice) Acked(uint64)            {}
-func (v voice) Flush()                { v.p.far.Flush() }
+func (v voice) Flush()                { v.p.flush() }
 func (voice) Queued() int             { return 0 }
 func (voice) Close(wire.Code, string) {}
 

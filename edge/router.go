@@ -51,7 +51,7 @@ type Router struct {
 	creates creates
 	lobbies lobbies
 	denied  expiring[roomKey, struct{}]
-	ghosts  expiring[storeKey, []ghost]
+	ghosts  expiring[storeKey, haunting]
 	buckets buckets
 	shares  shares
 	quiet   quiet // limits log lines that anybody outside can cause
@@ -273,7 +273,7 @@ func (r *Router) release(rm *room) {
 	h, a, epoch, line := rm.home, rm.att, rm.epoch, rm.line
 	rm.mu.Unlock()
 	if h != nil {
-		h.unbind(rm, a, line)
+		h.unbind(rm, a, epoch)
 		if a != nil && a.legacy && line != nil { // a native line keeps its credit for as long as the instance has the state
 			line.End()
 		}

@@ -97,7 +97,7 @@ func (r *Router) reopen(rm *room, refusal *client.Refusal) {
 	rm.tellLocked()
 	rm.mu.Unlock()
 	if h != nil {
-		h.unbind(rm, nil, nil)
+		h.unbind(rm, nil, 0)
 	}
 	r.rehouse(rm)
 	rm.poke()

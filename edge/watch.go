@@ -96,6 +96,7 @@ func (r *Router) instanceChanged(ctx context.Context, id wire.InstanceID) {
 	} else {
 		r.sayWhoIsHere(&in)
 	}
+	r.layOwnGhosts(&in)
 	r.feed(in.App)
 }
 
@@ -122,10 +123,10 @@ func (r *Router) follow(ctx context.Context, h *home) {
 		return
 	}
 	r.dismiss(h)
-	if h.wanted() {
-		r.reach(h, in.Node, in.Gen)
-	} else {
+	if !h.wanted() {
 		r.leaveStale(h, in.Node)
+	} else if !r.reach(h, in.Node, in.Gen) {
+		return // whoever put it off comes back
 	}
 	r.sayWhoIsHere(&in)
 }
@@ -160,11 +161,8 @@ func (r *Router) bury(h *home) {
 	}
 	r.log.Info("instance is gone, its states move", "app", h.app.String(), "instance", uint64(h.id), "store", clip(h.store),
 		"rooms", len(rooms))
-	if h.legacy && len(users) > 0 {
-		if len(users) > maxDeparted {
-			users = users[:maxDeparted]
-		}
-		r.ghosts.put(storeKey{h.app, h.store}, users, time.Now().Add(ghostTime))
+	if h.legacy {
+		r.keepGhosts(storeKey{h.app, h.store}, users)
 	}
 	for _, rm := range rooms {
 		rm.poke()
@@ -202,7 +200,7 @@ func (r *Router) rowChanged(key roomKey) {
 	case settled:
 		r.endCreate(rm, created)
 	case lost && h != nil:
-		h.unbind(rm, nil, nil)
+		h.unbind(rm, nil, 0)
 	case idle:
 		r.rehouse(rm)
 	}

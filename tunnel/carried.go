@@ -104,6 +104,14 @@ func (c *carried) Over(err error) {
 	}
 }
 
+// Queued is how many bytes were said and have not been handed to a connection.
+func (c *carried) Queued() int {
+	b := c.w.Acquire()
+	n := c.queued + len(b)
+	c.w.Release(b)
+	return n + c.below.pending()
+}
+
 // Done is closed when it is over.
 func (c *carried) Done() <-chan struct{} { return c.done }
 
@@ -140,6 +148,19 @@ func NewNear(c Carrier, cfg Config) *Near {
 // Line is a state's way, see [End].
 func (n *Near) Line(state wire.StateID, epoch wire.Epoch) Line {
 	return nativeLine{n.line(state, epoch)}
+}
+
+// Leave tells the other end that nobody is left here in a state, and forgets it
+// at this one, unless something is still queued for it: then it answers false.
+func (n *Near) Leave(state wire.StateID, epoch wire.Epoch) bool {
+	l := n.line(state, epoch)
+	b := n.w.Acquire()
+	idle := l.head == len(l.queue)
+	n.w.Release(b)
+	if idle {
+		nativeLine{l}.Released()
+	}
+	return idle
 }
 
 // Take hands what came, whole frames, to sink. It is for one goroutine, and does

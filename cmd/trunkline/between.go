@@ -3,12 +3,11 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 
-	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/auth/logins"
 	"github.com/trunkline-edge/trunkline/cluster/control"
 	"github.com/trunkline-edge/trunkline/cluster/nodeport"
@@ -23,19 +22,38 @@ var errNotUp = errors.New("the node is not up yet")
 // handlers answer other nodes.
 func (n *node) handlers() map[control.Verb]control.Handler {
 	return map[control.Verb]control.Handler{
-		control.Probe:   n.answerProbe,
-		control.Logins:  func(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) { return n.logins.Answer(ctx, body) },
-		control.Forward: n.answerForward,
+		control.Probe: n.answerProbe,
+		control.Logins: func(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
+			return n.logins.Answer(ctx, body)
+		},
+		control.Operators: clusterView{n}.answerOperators,
 	}
 }
 
-// serveLink takes a connection that another node has made for its links.
+// serveLink takes a connection that another node has made for its links, and returns when it is closed.
 func (n *node) serveLink(ctx context.Context, conn net.Conn, from wire.NodeSession) {
 	if !n.joined.Load() {
-		_ = conn.Close()
-		return
+		return // who dialled comes again
 	}
-	n.router.ServeLink(ctx, conn, from)
+	c := &closing{Conn: conn, closed: make(chan struct{})}
+	n.router.ServeLink(ctx, c, from)
+	select {
+	case <-c.closed:
+	case <-ctx.Done():
+	}
+}
+
+// closing is a connection whose end can be waited for.
+type closing struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+// Close closes the connection.
+func (c *closing) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 // probe asks another node whether the tunnel of an instance there lives: u64 instance, u32 gen; answered by one byte.
@@ -89,46 +107,4 @@ func latestSessions(table *placement.Table) map[string]placement.Session {
 		out[s.Node] = s
 	}
 	return out
-}
-
-// forwarded is an operator's request that one node passes on to another, answered its answer.
-type forwarded struct {
-	Method string          `json:"method"`
-	Path   string          `json:"path"`
-	Body   json.RawMessage `json:"body,omitempty"`
-}
-
-type answered struct {
-	Status int             `json:"status"`
-	Body   json.RawMessage `json:"body,omitempty"`
-}
-
-// Forward has another node answer a request.
-func (v clusterView) Forward(ctx context.Context, node, method, path string, body []byte) (status int, answer []byte, err error) {
-	to, ok := latestSessions(v.table.Table())[node]
-	if !ok {
-		return 0, nil, fmt.Errorf("node %q: %w", clip(node), admin.ErrNotFound)
-	}
-	question, err := json.Marshal(forwarded{method, path, body})
-	if err != nil {
-		return 0, nil, fmt.Errorf("pass a request on: %w", err)
-	}
-	text, err := v.table.Call(ctx, to.ID, control.Forward, question)
-	if err != nil {
-		return 0, nil, fmt.Errorf("node %s: %w: %w", node, admin.ErrUnreachable, err)
-	}
-	var a answered
-	if err := json.Unmarshal(text, &a); err != nil {
-		return 0, nil, fmt.Errorf("answer of node %s: %w: %w", node, admin.ErrUnreachable, err)
-	}
-	return a.Status, a.Body, nil
-}
-
-func (n *node) answerForward(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
-	var q forwarded
-	if err := json.Unmarshal(body, &q); err != nil {
-		return nil, fmt.Errorf("a request that was passed on: %w", err)
-	}
-	status, answer := n.admin.Answer(ctx, q.Method, q.Path, q.Body)
-	return json.Marshal(answered{status, answer})
 }

@@ -54,18 +54,3 @@ func readSecret(flag, path string) (admin.Secret, error) {
 	}
 	return admin.Secret(secret), nil
 }
-
-// keyFileHead begins a key file of a cluster.
-const keyFileHead = "trunkline-key 1 "
-
-// checkKeyFile looks whether a file can be the key file of a cluster.
-func checkKeyFile(path string) error {
-	text, err := readSecret("--key-file", path)
-	if err != nil {
-		return err
-	}
-	if !strings.HasPrefix(string(text), keyFileHead) {
-		return fmt.Errorf("--key-file %s: this is no key file: make one with `trunkline keygen`, or copy that of the cluster", path)
-	}
-	return nil
-}

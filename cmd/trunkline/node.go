@@ -3,16 +3,13 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math"
-	"path/filepath"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"

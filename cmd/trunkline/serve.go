@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 
+	"github.com/trunkline-edge/trunkline/cluster/trust"
 	"github.com/trunkline-edge/trunkline/cmd/trunkline/certs"
 	"github.com/trunkline-edge/trunkline/edge"
 )
@@ -54,8 +55,8 @@ func (s *settings) checkFiles() error {
 		}
 	}
 	if s.KeyFile != "" {
-		if err := checkKeyFile(s.KeyFile); err != nil {
-			return err
+		if _, err := trust.LoadKeys(s.KeyFile); err != nil {
+			return fmt.Errorf("--key-file: %w", err)
 		}
 	}
 	if s.TLSKey == "" {

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/trunkline-edge/trunkline/cluster/trust"
 )
 
 func TestSettingsThatMakeNoSenseAreMisuse(t *testing.T) {
@@ -258,9 +260,12 @@ func TestSmallWorld(t *testing.T) {
 }
 
 func TestConfigCheckReadsTheKeyFile(t *testing.T) {
-	good := write(t, "cluster.key", keyFileHead+"shop\n* AAAA\n", 0o600)
+	text, err := trust.Generate("shop")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for file, says := range map[string]string{
-		good: "", write(t, "open.key", keyFileHead+"shop\n* AAAA\n", 0o644): "chmod 600", write(t, "other.key", "something else", 0o600): "trunkline keygen", "/nowhere.key": "--key-file",
+		write(t, "cluster.key", string(text), 0o600): "", write(t, "open.key", string(text), 0o644): "chmod 600", write(t, "other.key", "something else", 0o600): "key file", "/nowhere.key": "--key-file",
 	} {
 		th := newTheatre("", "TRUNKLINE_KEY_FILE", file)
 		want := exitFailed

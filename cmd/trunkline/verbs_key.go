@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/trunkline-edge/trunkline/admin"
+	"github.com/trunkline-edge/trunkline/cluster/trust"
 )
 
 type keygenCommand struct {
@@ -19,8 +20,8 @@ type keygenCommand struct {
 
 // Run makes a key file.
 func (c *keygenCommand) Run(w *world) error {
-	if !nodeName.MatchString(c.Name) {
-		return misused("cluster name %q: use 1 to 64 lowercase letters, digits, dots and dashes", clip(c.Name))
+	if err := trust.CheckName(c.Name); err != nil {
+		return misuse{err}
 	}
 	text, err := w.offline.keygen(c.Name)
 	if err != nil {
@@ -90,7 +91,7 @@ func (c *keyStatusCommand) Run(ctx context.Context, w *world) error {
 type keyAddCommand struct {
 	remote
 	listing
-	SecretFile string `help:"Take the secret from this file (mode 0600): one line as in a key file. Default: the node makes one." placeholder:"FILE"`
+	SecretFile string `help:"Take the secret from this file (mode 0600): what stands in a line of a key file. Default: the node makes one." placeholder:"FILE"`
 }
 
 // Run adds a secret. It is never printed: the key files have it.

@@ -137,18 +137,18 @@ func host() string {
 // startDev starts `trunkline dev` and waits until it serves.
 func startDev(t *testing.T, flags ...string) *node {
 	t.Helper()
-	return startNodes(t, func(host string) []string {
+	return startNodes(t, clustered, func(host string) []string {
 		return append([]string{"dev", "--bind-addr", host, "--admin-addr", host + ":7180"}, flags...)
 	})
 }
 
-// startNodes starts one node, or three.
-func startNodes(t *testing.T, args func(host string) []string) *node {
+// startNodes starts one node, or a cluster of three.
+func startNodes(t *testing.T, three bool, args func(host string) []string) *node {
 	t.Helper()
 	first := &node{host: host()}
 	first.clients, first.tunnels, first.players = first, first, first
 	first.args = args(first.host)
-	if !clustered {
+	if !three {
 		first.run(t)
 		return first
 	}
@@ -175,12 +175,16 @@ func startNodes(t *testing.T, args func(host string) []string) *node {
 // startServe starts `trunkline serve` without TLS, open to any app, with a data directory that outlives a restart.
 func startServe(t *testing.T, flags ...string) *node {
 	t.Helper()
-	return startNodes(t, func(host string) []string {
+	return startNodes(t, clustered, serveArgs(t, flags...))
+}
+
+func serveArgs(t *testing.T, flags ...string) func(host string) []string {
+	return func(host string) []string {
 		return append([]string{
 			"serve", "--tls", "off", "--apps", "open", "--bind-addr", host, "--admin-addr", host + ":7180",
 			"--client-addr", host + ":8080", "--data-dir", t.TempDir(), "--drain", "1s",
 		}, flags...)
-	})
+	}
 }
 
 var caLine = regexp.MustCompile(`NODE_EXTRA_CA_CERTS=(\S+)`)
