@@ -1,0 +1,311 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// Table is what a table of so many states costs and how fast it is, in this process.
+type Table struct {
+	States int     `json:"states"`
+	Bytes  float64 `json:"heap_bytes_per_state"`
+	// Lookup is the processor time of one look-up of a random state, in nanoseconds.
+	Lookup            Spread  `json:"lookup_ns"`
+	LookupAllocations float64 `json:"lookup_allocations"`
+	// Snapshot is how long taking a snapshot keeps the writer, Restore how long it takes until a table has it again.
+	Snapshot      Spread  `json:"snapshot_ms"`
+	SnapshotBytes int     `json:"snapshot_bytes"`
+	Restore       Spread  `json:"restore_s"`
+	Stalls        []Stall `json:"stalls"`
+}
+
+// Stall is how long Apply takes while a snapshot is written down.
+type Stall struct {
+	Commands int    `json:"commands_per_entry"`
+	Longest  Spread `json:"longest_ms"`
+	Median   Spread `json:"median_ms"`
+}
+
+// stallBatches are how many commands an entry has: one, what some milliseconds bring under load, and as many as fit.
+var stallBatches = []int{1, 256, 4000}
+
+const (
+	lookups     = 2_000_000
+	fillBatch   = 4000
+	tableStores = 3
+)
+
+func (b *bench) table(ctx context.Context) error {
+	for _, n := range b.o.States {
+		x, err := b.tableOf(ctx, n)
+		if err != nil {
+			return err
+		}
+		b.report.Tables = append(b.report.Tables, *x)
+	}
+	return nil
+}
+
+// tableOf fills a table and measures it, with a garbage collector as a node has it.
+func (b *bench) tableOf(ctx context.Context, n int) (*Table, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	since := neighboursNow()
+	b.say("table: filling it with %d states", n)
+	before := heapInUse()
+	f, err := fillTable(n)
+	if err != nil {
+		return nil, named("fill the table", err)
+	}
+	ids := uint64(n) * 8 // the benchmark's own list of states
+	x := &Table{States: n, Bytes: float64(heapInUse()-before-ids) / float64(n)}
+	b.say("table: %s bytes a state", compact(x.Bytes))
+	var looked []float64
+	for range b.o.Rounds {
+		nanos, allocations, err := f.lookUp()
+		if err != nil {
+			return nil, err
+		}
+		looked = append(looked, nanos)
+		x.LookupAllocations = max(x.LookupAllocations, allocations)
+	}
+	x.Lookup = spreadOf(looked)
+	b.say("table: look-ups of %v ns with %s allocations", x.Lookup, compact(x.LookupAllocations))
+	if err := b.stalls(ctx, f, x); err != nil {
+		return nil, err
+	}
+	if err := b.restores(ctx, f, x); err != nil {
+		return nil, err
+	}
+	b.trackNeighbours(since)
+	return x, nil
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // what the first one has finalized
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// filled is a table with states in it, and what is needed to change it.
+type filled struct {
+	table  *placement.Table
+	index  uint64
+	app    wire.AppID
+	stores []wire.InstanceID
+	states []wire.StateID
+	entry  []byte
+	out    []placement.Result
+}
+
+// fillTable makes a table with n states with random ids over some instances.
+func fillTable(n int) (*filled, error) {
+	f := &filled{table: placement.New(), app: wire.AppIDOf("trunkline-bench"), states: make([]wire.StateID, 0, n)}
+	if _, err := f.apply(&placement.Form{Generation: 1, Incarnation: [16]byte{1}, MACKey: [32]byte{1}, Name: "bench"}); err != nil {
+		return nil, err
+	}
+	opened, err := f.apply(&placement.OpenSession{NodeID: "node-1", Region: "bench"})
+	if err != nil {
+		return nil, err
+	}
+	app := &placement.SetApp{App: f.app, Secrets: [][32]byte{f.app}, Settings: placement.AppSettings{MaxStates: maxStates}}
+	if _, err := f.apply(app); err != nil {
+		return nil, err
+	}
+	for i := range tableStores {
+		r, err := f.apply(&placement.Register{App: f.app, StoreID: fmt.Sprintf("store-%d", i+1), Node: opened.Node})
+		if err != nil {
+			return nil, err
+		}
+		f.stores = append(f.stores, r.Instance)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for len(f.states) < n {
+		f.begin()
+		for range min(fillBatch, n-len(f.states)) {
+			state := wire.StateID(rng.Uint64())
+			f.add(&placement.Create{App: f.app, State: state, Instance: f.stores[len(f.states)%tableStores]})
+			f.states = append(f.states, state)
+		}
+		if err := f.commit(); err != nil {
+			return nil, err
+		}
+	}
+	f.entry, f.out = nil, nil // memory that is not the table's
+	return f, nil
+}
+
+func (f *filled) begin() { f.entry = placement.AppendEntry(f.entry[:0]) }
+
+func (f *filled) add(c placement.Command) { f.entry = placement.AppendCommand(f.entry, c) }
+
+// commit applies the entry; every command in it must be done.
+func (f *filled) commit() (err error) {
+	f.index++
+	if f.out, err = f.table.Apply(f.index, f.entry, f.out[:0]); err != nil {
+		return err
+	}
+	for _, r := range f.out {
+		if r.Outcome != placement.Done {
+			return fmt.Errorf("a command was answered with %v", r.Outcome)
+		}
+	}
+	return nil
+}
+
+func (f *filled) apply(c placement.Command) (placement.Result, error) {
+	f.begin()
+	f.add(c)
+	if err := f.commit(); err != nil {
+		return placement.Result{}, err
+	}
+	return f.out[0], nil
+}
+
+// lookUp looks states up in random order.
+func (f *filled) lookUp() (nanos, allocations float64, err error) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	rng.Shuffle(len(f.states), func(i, j int) { f.states[i], f.states[j] = f.states[j], f.states[i] })
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	began, err := ownCPU()
+	for i := range lookups {
+		if _, ok := f.table.Lookup(f.app, f.states[i%len(f.states)]); !ok {
+			return 0, 0, errors.New("the table has lost a state")
+		}
+	}
+	ended, err2 := ownCPU()
+	runtime.ReadMemStats(&after)
+	// Whole ones: reading the figures allocates a little.
+	nanos = float64((ended - began).Nanoseconds()) / lookups
+	return nanos, float64((after.Mallocs - before.Mallocs) / lookups), errors.Join(err, err2)
+}
+
+// ownCPU is the processor time of this process, which other programs' does not add to.
+func ownCPU() (time.Duration, error) {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		return 0, os.NewSyscallError("getrusage", err)
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano()), nil
+}
+
+// stalls measures Apply beside snapshots, with entries of several sizes.
+func (b *bench) stalls(ctx context.Context, f *filled, x *Table) error {
+	var frozen []float64
+	for _, commands := range stallBatches {
+		var longest, median []float64
+		for range b.o.Rounds {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			snapshot, applies, err := f.stall(commands)
+			if err != nil {
+				return named("apply beside a snapshot", err)
+			}
+			frozen = append(frozen, millis(snapshot))
+			longest, median = append(longest, millis(applies[len(applies)-1])), append(median, millis(applies[len(applies)/2]))
+		}
+		s := Stall{Commands: commands, Longest: spreadOf(longest), Median: spreadOf(median)}
+		b.say("table: entries of %d commands beside a snapshot: longest %v ms, median %v ms", commands, s.Longest, s.Median)
+		x.Stalls = append(x.Stalls, s)
+	}
+	x.Snapshot = spreadOf(frozen)
+	return nil
+}
+
+func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
+
+// stall takes a snapshot and writes it down beside Apply, each time of an entry that removes and one that makes so many
+// states. It returns how long Snapshot took, and each Apply, the longest last.
+func (f *filled) stall(commands int) (frozen time.Duration, applies []time.Duration, err error) {
+	began := time.Now()
+	snap := f.table.Snapshot()
+	frozen = time.Since(began)
+	written := make(chan error, 1)
+	go func() {
+		_, err := snap.WriteTo(io.Discard)
+		written <- err
+	}()
+	apply := func() error {
+		began := time.Now()
+		err := f.commit()
+		applies = append(applies, time.Since(began))
+		return err
+	}
+	rng := rand.New(rand.NewPCG(5, uint64(commands)))
+	for {
+		at := rng.IntN(len(f.states) - commands + 1)
+		if err := f.replace(f.states[at:at+commands], apply); err != nil {
+			return 0, nil, errors.Join(err, <-written)
+		}
+		select {
+		case err := <-written:
+			slices.Sort(applies)
+			return frozen, applies, err
+		default:
+		}
+	}
+}
+
+// replace releases states in one entry and makes them again in the next.
+func (f *filled) replace(states []wire.StateID, apply func() error) error {
+	f.begin()
+	for _, state := range states {
+		row, ok := f.table.Lookup(f.app, state)
+		if !ok {
+			return errors.New("the table has lost a state")
+		}
+		f.add(&placement.Release{App: f.app, State: state, Epoch: row.Epoch})
+	}
+	if err := apply(); err != nil {
+		return err
+	}
+	f.begin()
+	for i, state := range states {
+		f.add(&placement.Create{App: f.app, State: state, Instance: f.stores[i%tableStores]})
+	}
+	return apply()
+}
+
+// restores measures how long a new table takes to read a snapshot that is in memory.
+func (b *bench) restores(ctx context.Context, f *filled, x *Table) error {
+	var text bytes.Buffer
+	if _, err := f.table.Snapshot().WriteTo(&text); err != nil {
+		return named("write a snapshot", err)
+	}
+	x.SnapshotBytes = text.Len()
+	var took []float64
+	for range b.o.Rounds {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		restored := placement.New()
+		runtime.GC() // the table of the round before
+		began := time.Now()
+		if err := restored.Restore(bytes.NewReader(text.Bytes())); err != nil {
+			return named("restore", err)
+		}
+		took = append(took, time.Since(began).Seconds())
+		if rows := restored.Stats().Rows; rows != x.States {
+			return fmt.Errorf("restore: %d states of %d", rows, x.States)
+		}
+	}
+	x.Restore = spreadOf(took)
+	b.say("table: restoring %d states takes %v s", x.States, x.Restore)
+	return nil
+}
