@@ -123,7 +123,7 @@ func (b *bench) rounds(ctx context.Context, what string, cs []*contender, one fu
 				return nil, fmt.Errorf("%s, %s: %w", what, cs[i].Name, err)
 			}
 			cells[i] = append(cells[i], cell)
-			b.say("%s, round %d of %d: %-16s %7s/s, CPU %5s µs each, %7s per CPU second, p50 %s, p99 %s", what, round+1, b.o.Rounds,
+			b.say("%s, round %d of %d: %-18s %7s/s, CPU %5s µs each, %7s per CPU second, p50 %s, p99 %s", what, round+1, b.o.Rounds,
 				cs[i].Name, compact(cell.PerSecond), compact(cell.CPUMicros), compact(cell.PerCPU), latency(cell.P50), latency(cell.P99))
 		}
 	}

@@ -37,7 +37,7 @@ func createLoad(ctx context.Context, creators []creator, cfg loadConfig, m meter
 	r.stopping.Store(true)
 	close(stop)
 	all.Wait()
-	cell.Lost, cell.Skipped = r.lost.Load(), r.skipped.Load()
+	cell.Skipped = r.skipped.Load()
 	return cell, err
 }
 
@@ -61,8 +61,7 @@ func (r *run) create(ctx context.Context, create creator, who int, due <-chan in
 	}
 	for moment := range due {
 		if r.stopping.Load() {
-			r.lost.Add(1)
-			continue
+			continue // nobody has begun it
 		}
 		if err := one(moment); err != nil {
 			return err

@@ -155,6 +155,11 @@ func (cfg *memberConfig) create(ctx context.Context, node *cluster.Node) (*membe
 	if err := errors.Join(err, stop()); err != nil {
 		return nil, err
 	}
+	for _, cells := range [][]Cell{r.Full, r.Half} {
+		for i := range cells {
+			cells[i].PerCPU = 1e6 / cells[i].CPUMicros // the load is one of the processes that are measured
+		}
+	}
 	if r.Leader, _ = node.Leader(); r.Leader != before || r.Leader == cfg.id {
 		return nil, fmt.Errorf("the leader was %s and is %s, and this is %s: it has to be another one, all the time", before, r.Leader, cfg.id)
 	}
