@@ -23,17 +23,17 @@ func (r *Report) writeTables(b *strings.Builder) {
 		return
 	}
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "states\tbytes each\tlook-up\tallocations\tsnapshot taken in\tits size\trestored in")
+	fmt.Fprintln(t, "states\tbytes each\tlook-up\tof states in use\ta word of memory\tallocations\tsnapshot taken in\tits size\trestored in")
 	for _, x := range r.Tables {
-		fmt.Fprintf(t, "%d\t%s\t%v ns\t%s\t%v ms\t%s MiB\t%v s\n", x.States, compact(x.Bytes), x.Lookup, compact(x.LookupAllocations),
+		fmt.Fprintf(t, "%d\t%s\t%v ns\t%v ns\t%v ns\t%s\t%v ms\t%s MiB\t%v s\n", x.States, compact(x.Bytes), x.Lookup, x.LookupHot, x.Miss, compact(x.LookupAllocations),
 			x.Snapshot, compact(float64(x.SnapshotBytes)/(1<<20)), x.Restore)
 	}
 	t.Flush()
 	b.WriteString("\n")
-	fmt.Fprintln(t, "states\tcommands per entry\tlongest apply beside a snapshot\tmedian")
+	fmt.Fprintln(t, "states\tcommands per entry\tlongest apply beside a snapshot\tmedian\tlongest without")
 	for _, x := range r.Tables {
 		for _, s := range x.Stalls {
-			fmt.Fprintf(t, "%d\t%d\t%v ms\t%v ms\n", x.States, s.Commands, s.Longest, s.Median)
+			fmt.Fprintf(t, "%d\t%d\t%v ms\t%v ms\t%v ms\n", x.States, s.Commands, s.Longest, s.Median, s.Alone)
 		}
 	}
 	t.Flush()

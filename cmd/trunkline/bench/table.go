@@ -22,8 +22,11 @@ import (
 type Table struct {
 	States int     `json:"states"`
 	Bytes  float64 `json:"heap_bytes_per_state"`
-	// Lookup is the processor time of one look-up of a random state, in nanoseconds.
+	// Lookup is the processor time of one look-up of a random state, in nanoseconds; LookupHot that of one of a few states in
+	// use, which the processor's caches have; Miss that of loading a random word from as much memory as the table has.
 	Lookup            Spread  `json:"lookup_ns"`
+	LookupHot         Spread  `json:"lookup_hot_ns"`
+	Miss              Spread  `json:"memory_ns"`
 	LookupAllocations float64 `json:"lookup_allocations"`
 	// Snapshot is how long taking a snapshot keeps the writer, Restore how long it takes until a table has it again.
 	Snapshot      Spread  `json:"snapshot_ms"`
@@ -37,6 +40,8 @@ type Stall struct {
 	Commands int    `json:"commands_per_entry"`
 	Longest  Spread `json:"longest_ms"`
 	Median   Spread `json:"median_ms"`
+	// Alone is the longest of as many with no snapshot beside them: what the machine itself makes them wait.
+	Alone Spread `json:"longest_alone_ms"`
 }
 
 // stallBatches are how many commands an entry has: one, what some milliseconds bring under load, and as many as fit.
@@ -44,6 +49,7 @@ var stallBatches = []int{1, 256, 4000}
 
 const (
 	lookups     = 2_000_000
+	hotStates   = 1000
 	fillBatch   = 4000
 	tableStores = 3
 )
@@ -72,17 +78,9 @@ func (b *bench) tableOf(ctx context.Context, n int) (*Table, error) {
 	ids := uint64(n) * 8 // the benchmark's own list of states
 	x := &Table{States: n, Bytes: float64(heapInUse()-before-ids) / float64(n)}
 	b.say("table: %s bytes a state", compact(x.Bytes))
-	var looked []float64
-	for range b.o.Rounds {
-		nanos, allocations, err := f.lookUp()
-		if err != nil {
-			return nil, err
-		}
-		looked = append(looked, nanos)
-		x.LookupAllocations = max(x.LookupAllocations, allocations)
+	if err := b.lookUps(f, x); err != nil {
+		return nil, err
 	}
-	x.Lookup = spreadOf(looked)
-	b.say("table: look-ups of %v ns with %s allocations", x.Lookup, compact(x.LookupAllocations))
 	if err := b.stalls(ctx, f, x); err != nil {
 		return nil, err
 	}
@@ -176,15 +174,42 @@ func (f *filled) apply(c placement.Command) (placement.Result, error) {
 	return f.out[0], nil
 }
 
-// lookUp looks states up in random order.
-func (f *filled) lookUp() (nanos, allocations float64, err error) {
+// lookUps measures look-ups of states in random order: of all there are, and of some that are in use all the time.
+func (b *bench) lookUps(f *filled, x *Table) error {
 	rng := rand.New(rand.NewPCG(3, 4))
-	rng.Shuffle(len(f.states), func(i, j int) { f.states[i], f.states[j] = f.states[j], f.states[i] })
+	var all, hot, miss []float64
+	for range b.o.Rounds {
+		rng.Shuffle(len(f.states), func(i, j int) { f.states[i], f.states[j] = f.states[j], f.states[i] })
+		for _, c := range []struct {
+			states []wire.StateID
+			into   *[]float64
+		}{{f.states, &all}, {f.states[:hotStates], &hot}} {
+			nanos, allocations, err := f.lookUp(c.states)
+			if err != nil {
+				return err
+			}
+			*c.into = append(*c.into, nanos)
+			x.LookupAllocations = max(x.LookupAllocations, allocations)
+		}
+		nanos, err := missTime(int(x.Bytes) * x.States)
+		if err != nil {
+			return err
+		}
+		miss = append(miss, nanos)
+	}
+	x.Lookup, x.LookupHot, x.Miss = spreadOf(all), spreadOf(hot), spreadOf(miss)
+	b.say("table: look-ups of %v ns, of %d states in use %v ns, with %s allocations; a random word of as much memory takes %v ns", x.Lookup,
+		hotStates, x.LookupHot, compact(x.LookupAllocations), x.Miss)
+	return nil
+}
+
+// lookUp looks states up in the order given.
+func (f *filled) lookUp(states []wire.StateID) (nanos, allocations float64, err error) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began, err := ownCPU()
 	for i := range lookups {
-		if _, ok := f.table.Lookup(f.app, f.states[i%len(f.states)]); !ok {
+		if _, ok := f.table.Lookup(f.app, states[i%len(states)]); !ok {
 			return 0, 0, errors.New("the table has lost a state")
 		}
 	}
@@ -193,6 +218,28 @@ func (f *filled) lookUp() (nanos, allocations float64, err error) {
 	// Whole ones: reading the figures allocates a little.
 	nanos = float64((ended - began).Nanoseconds()) / lookups
 	return nanos, float64((after.Mallocs - before.Mallocs) / lookups), errors.Join(err, err2)
+}
+
+// missTime is the processor time of one load from a random place in so many bytes, where each place names the next: what
+// this machine's memory costs a look-up at least.
+func missTime(size int) (nanos float64, err error) {
+	next := make([]uint64, max(size/8, 1))
+	for i := range next {
+		next[i] = uint64(i)
+	}
+	rng := rand.New(rand.NewPCG(7, 8))
+	for i := len(next) - 1; i > 0; i-- { // one circle through all of them (Sattolo)
+		j := rng.IntN(i)
+		next[i], next[j] = next[j], next[i]
+	}
+	began, err := ownCPU()
+	at := uint64(0)
+	for range lookups {
+		at = next[at]
+	}
+	ended, err2 := ownCPU()
+	runtime.KeepAlive(at)
+	return float64((ended - began).Nanoseconds()) / lookups, errors.Join(err, err2)
 }
 
 // ownCPU is the processor time of this process, which other programs' does not add to.
@@ -208,7 +255,7 @@ func ownCPU() (time.Duration, error) {
 func (b *bench) stalls(ctx context.Context, f *filled, x *Table) error {
 	var frozen []float64
 	for _, commands := range stallBatches {
-		var longest, median []float64
+		var longest, median, alone []float64
 		for range b.o.Rounds {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -217,11 +264,16 @@ func (b *bench) stalls(ctx context.Context, f *filled, x *Table) error {
 			if err != nil {
 				return named("apply beside a snapshot", err)
 			}
+			quiet, err := f.applies(commands, func(n int) bool { return n < len(applies) })
+			if err != nil {
+				return named("apply", err)
+			}
 			frozen = append(frozen, millis(snapshot))
 			longest, median = append(longest, millis(applies[len(applies)-1])), append(median, millis(applies[len(applies)/2]))
+			alone = append(alone, millis(quiet[len(quiet)-1]))
 		}
-		s := Stall{Commands: commands, Longest: spreadOf(longest), Median: spreadOf(median)}
-		b.say("table: entries of %d commands beside a snapshot: longest %v ms, median %v ms", commands, s.Longest, s.Median)
+		s := Stall{Commands: commands, Longest: spreadOf(longest), Median: spreadOf(median), Alone: spreadOf(alone)}
+		b.say("table: entries of %d commands beside a snapshot: longest %v ms, median %v ms; longest without one %v ms", commands, s.Longest, s.Median, s.Alone)
 		x.Stalls = append(x.Stalls, s)
 	}
 	x.Snapshot = spreadOf(frozen)
@@ -230,8 +282,7 @@ func (b *bench) stalls(ctx context.Context, f *filled, x *Table) error {
 
 func millis(d time.Duration) float64 { return float64(d.Microseconds()) / 1e3 }
 
-// stall takes a snapshot and writes it down beside Apply, each time of an entry that removes and one that makes so many
-// states. It returns how long Snapshot took, and each Apply, the longest last.
+// stall takes a snapshot and writes it down beside Apply. It returns how long Snapshot took, and each Apply.
 func (f *filled) stall(commands int) (frozen time.Duration, applies []time.Duration, err error) {
 	began := time.Now()
 	snap := f.table.Snapshot()
@@ -241,25 +292,28 @@ func (f *filled) stall(commands int) (frozen time.Duration, applies []time.Durat
 		_, err := snap.WriteTo(io.Discard)
 		written <- err
 	}()
+	applies, err = f.applies(commands, func(int) bool { return len(written) == 0 })
+	return frozen, applies, errors.Join(err, <-written)
+}
+
+// applies takes turns between an entry that removes and one that makes so many states, for as long as more says so of the
+// number there were. It returns how long each Apply took, the longest last.
+func (f *filled) applies(commands int, more func(n int) bool) (took []time.Duration, err error) {
 	apply := func() error {
 		began := time.Now()
 		err := f.commit()
-		applies = append(applies, time.Since(began))
+		took = append(took, time.Since(began))
 		return err
 	}
 	rng := rand.New(rand.NewPCG(5, uint64(commands)))
-	for {
+	for len(took) == 0 || more(len(took)) {
 		at := rng.IntN(len(f.states) - commands + 1)
 		if err := f.replace(f.states[at:at+commands], apply); err != nil {
-			return 0, nil, errors.Join(err, <-written)
-		}
-		select {
-		case err := <-written:
-			slices.Sort(applies)
-			return frozen, applies, err
-		default:
+			return nil, err
 		}
 	}
+	slices.Sort(took)
+	return took, nil
 }
 
 // replace releases states in one entry and makes them again in the next.

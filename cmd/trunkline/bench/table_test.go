@@ -13,7 +13,7 @@ func TestTableIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := b.report.Tables[0]
-	if x.States != n || x.Bytes < 20 || x.Bytes > 400 || x.Lookup.Min <= 0 || x.LookupAllocations != 0 {
+	if x.States != n || x.Bytes < 20 || x.Bytes > 400 || x.Lookup.Min <= 0 || x.LookupHot.Min <= 0 || x.Miss.Min <= 0 || x.LookupAllocations != 0 {
 		t.Errorf("%+v", x)
 	}
 	if len(x.Stalls) != len(stallBatches) || x.Stalls[2].Longest.Min <= 0 || x.Restore.Min <= 0 || x.SnapshotBytes < 8*n {
@@ -37,7 +37,7 @@ func TestACommandThatIsRefusedIsAnError(t *testing.T) {
 	if err := f.replace(f.states[:1], f.commit); err == nil {
 		t.Error("a state that is not there was replaced")
 	}
-	if _, _, err := f.lookUp(); err == nil {
+	if _, _, err := f.lookUp(f.states); err == nil {
 		t.Error("a state that is not there was found")
 	}
 }
