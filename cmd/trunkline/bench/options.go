@@ -109,7 +109,7 @@ func parseFlags(o options, args []string, out io.Writer) (options, error) {
 	f.SetOutput(io.Discard)
 	clientFlags(f, &o)
 	if o.is("table", "targets") {
-		f.Func("states", "`N` states in the table, or several numbers with commas between: 10000000 takes 2 GB of memory and a minute (default 1000000)", o.setStates)
+		f.Func("states", "`N` states in the table; with several numbers, commas between, memory and look-ups are measured for all and snapshots for the first: 10000000 takes 2 GB of memory and a minute (default 1000000)", o.setStates)
 	}
 	if o.Kind == "states" {
 		f.StringVar(&o.Profile, "profile", "", "write a CPU profile of the node that is asked to `FILE`, and of the leader to FILE.leader")

@@ -25,6 +25,10 @@ func (r *Report) writeTables(b *strings.Builder) {
 	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "states\tbytes each\tlook-up\tof states in use\ta word of memory\tallocations\tsnapshot taken in\tits size\trestored in")
 	for _, x := range r.Tables {
+		if len(x.Stalls) == 0 {
+			fmt.Fprintf(t, "%d\t%s\t%v ns\t%v ns\t%v ns\t%s\t\t\t\n", x.States, compact(x.Bytes), x.Lookup, x.LookupHot, x.Miss, compact(x.LookupAllocations))
+			continue
+		}
 		fmt.Fprintf(t, "%d\t%s\t%v ns\t%v ns\t%v ns\t%s\t%v ms\t%s MiB\t%v s\n", x.States, compact(x.Bytes), x.Lookup, x.LookupHot, x.Miss, compact(x.LookupAllocations),
 			x.Snapshot, compact(float64(x.SnapshotBytes)/(1<<20)), x.Restore)
 	}

@@ -28,11 +28,11 @@ type Table struct {
 	LookupHot         Spread  `json:"lookup_hot_ns"`
 	Miss              Spread  `json:"memory_ns"`
 	LookupAllocations float64 `json:"lookup_allocations"`
-	// Snapshot is how long taking a snapshot keeps the writer, Restore how long it takes until a table has it again.
+	// The rest is of the first table of a run only. Snapshot is how long taking a snapshot keeps the writer, Restore how long it takes until a table has it again.
 	Snapshot      Spread  `json:"snapshot_ms"`
 	SnapshotBytes int     `json:"snapshot_bytes"`
 	Restore       Spread  `json:"restore_s"`
-	Stalls        []Stall `json:"stalls"`
+	Stalls        []Stall `json:"stalls,omitempty"`
 }
 
 // Stall is how long Apply takes while a snapshot is written down.
@@ -55,8 +55,8 @@ const (
 )
 
 func (b *bench) table(ctx context.Context) error {
-	for _, n := range b.o.States {
-		x, err := b.tableOf(ctx, n)
+	for i, n := range b.o.States {
+		x, err := b.tableOf(ctx, n, i == 0)
 		if err != nil {
 			return err
 		}
@@ -65,8 +65,9 @@ func (b *bench) table(ctx context.Context) error {
 	return nil
 }
 
-// tableOf fills a table and measures it, with a garbage collector as a node has it.
-func (b *bench) tableOf(ctx context.Context, n int) (*Table, error) {
+// tableOf fills a table and measures it, with a garbage collector as a node has it; snapshots take their time and are
+// optional.
+func (b *bench) tableOf(ctx context.Context, n int, snapshots bool) (*Table, error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(100))
 	since := neighboursNow()
 	b.say("table: filling it with %d states", n)
@@ -81,11 +82,13 @@ func (b *bench) tableOf(ctx context.Context, n int) (*Table, error) {
 	if err := b.lookUps(f, x); err != nil {
 		return nil, err
 	}
-	if err := b.stalls(ctx, f, x); err != nil {
-		return nil, err
-	}
-	if err := b.restores(ctx, f, x); err != nil {
-		return nil, err
+	if snapshots {
+		if err := b.stalls(ctx, f, x); err != nil {
+			return nil, err
+		}
+		if err := b.restores(ctx, f, x); err != nil {
+			return nil, err
+		}
 	}
 	b.trackNeighbours(since)
 	return x, nil
@@ -178,6 +181,7 @@ func (f *filled) apply(c placement.Command) (placement.Result, error) {
 func (b *bench) lookUps(f *filled, x *Table) error {
 	rng := rand.New(rand.NewPCG(3, 4))
 	var all, hot, miss []float64
+	words := newMemory(int(x.Bytes) * x.States)
 	for range b.o.Rounds {
 		rng.Shuffle(len(f.states), func(i, j int) { f.states[i], f.states[j] = f.states[j], f.states[i] })
 		for _, c := range []struct {
@@ -191,7 +195,7 @@ func (b *bench) lookUps(f *filled, x *Table) error {
 			*c.into = append(*c.into, nanos)
 			x.LookupAllocations = max(x.LookupAllocations, allocations)
 		}
-		nanos, err := missTime(int(x.Bytes) * x.States)
+		nanos, err := words.missTime()
 		if err != nil {
 			return err
 		}
@@ -220,22 +224,28 @@ func (f *filled) lookUp(states []wire.StateID) (nanos, allocations float64, err 
 	return nanos, float64((after.Mallocs - before.Mallocs) / lookups), errors.Join(err, err2)
 }
 
-// missTime is the processor time of one load from a random place in so many bytes, where each place names the next: what
-// this machine's memory costs a look-up at least.
-func missTime(size int) (nanos float64, err error) {
-	next := make([]uint64, max(size/8, 1))
-	for i := range next {
-		next[i] = uint64(i)
+// memory is words of which each names the next, in one circle through all of them.
+type memory []uint64
+
+func newMemory(size int) memory {
+	m := make(memory, max(size/8, 1))
+	for i := range m {
+		m[i] = uint64(i)
 	}
 	rng := rand.New(rand.NewPCG(7, 8))
-	for i := len(next) - 1; i > 0; i-- { // one circle through all of them (Sattolo)
+	for i := len(m) - 1; i > 0; i-- { // Sattolo's shuffle
 		j := rng.IntN(i)
-		next[i], next[j] = next[j], next[i]
+		m[i], m[j] = m[j], m[i]
 	}
+	return m
+}
+
+// missTime is the processor time of loading a random word, one after the other: what memory costs a look-up at least.
+func (m memory) missTime() (nanos float64, err error) {
 	began, err := ownCPU()
 	at := uint64(0)
 	for range lookups {
-		at = next[at]
+		at = m[at]
 	}
 	ended, err2 := ownCPU()
 	runtime.KeepAlive(at)
