@@ -146,7 +146,7 @@ var rooms = []room{
 		"certificates and their files, known to the assembly alone",
 	},
 	{
-		"cmd/trunkline/distance",
+		"cmd/trunkline/distances",
 		nil,
 		"a network with delays knows nothing of what it delays",
 	},

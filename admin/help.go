@@ -34,6 +34,16 @@ var help = map[string]string{
 	"raft_snapshots_total":         "Snapshots that were taken because the log had grown long.",
 	"raft_snapshot_failures_total": "Snapshots that could not be written; the log is kept.",
 
+	"control_calls_total":           "Calls of this node to other nodes.",
+	"control_calls_failed_total":    "Calls of this node to other nodes that failed, or of which nobody knows.",
+	"node_port_open":                "Connections with other nodes that are open now.",
+	"node_port_accepted_total":      "Connections that came in at the node port.",
+	"node_port_dialled_total":       "Connections that this node made to other nodes.",
+	"node_port_dial_failures_total": "Connections to other nodes that could not be made.",
+	"node_port_cut_total":           "Connections that were closed because their node was shut out.",
+	"node_port_refused_total":       "Connections that the node port refused, by reason.",
+	"raft_apply_longest_seconds":    "The longest that applying one entry has taken.",
+
 	"raft_sync_waiting_seconds":      "How long the log has been waiting for the disk now; 0: it is not.",
 	"raft_proposal_waiting_seconds":  "How long the oldest proposal of this node has waited to be committed; 0: none waits.",
 	"raft_watchdog_transfers_total":  "Times that this node gave up leading because it could not commit in time.",

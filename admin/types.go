@@ -115,7 +115,7 @@ type Instance struct {
 	Queued    int     `json:"queuedBytes"`      // what the instance has not taken
 	Draining  bool    `json:"draining"`
 	States    int     `json:"states"`
-	Sessions  int     `json:"sessions"`
+	Sessions  int     `json:"sessions"` // that this node knows: all of them on the node that holds the tunnel, elsewhere its own clients'
 }
 
 // State is one row of the table.

@@ -16,7 +16,7 @@ func (n *Node) PutApp(ctx context.Context, app wire.AppID, secret [32]byte, s pl
 	err := checkSettings(&s)
 	if err == nil {
 		var r placement.Result
-		r, err = n.one(ctx, &placement.SetApp{App: app, Secrets: [][32]byte{secret}, Settings: s})
+		r, err = n.once(ctx, &placement.SetApp{App: app, Secrets: [][32]byte{secret}, Settings: s})
 		if err == nil {
 			err = appError(r.Outcome, placement.ErrAppExists)
 		}
@@ -76,7 +76,7 @@ func (n *Node) changeApp(ctx context.Context, app wire.AppID, change func(*place
 		err := change(&a)
 		var r placement.Result
 		if err == nil {
-			r, err = n.one(ctx, &placement.SetApp{App: app, Expect: a.Version, Secrets: a.Secrets, Settings: a.Settings})
+			r, err = n.once(ctx, &placement.SetApp{App: app, Expect: a.Version, Secrets: a.Secrets, Settings: a.Settings})
 		}
 		if err == nil && r.Outcome == placement.Stale {
 			continue
@@ -121,7 +121,7 @@ func (n *Node) DeleteApp(ctx context.Context, app wire.AppID) error {
 		if !ok {
 			return fmt.Errorf("delete app %s: %w", app, placement.ErrNoApp)
 		}
-		r, err := n.one(ctx, &placement.DeleteApp{App: app, Expect: a.Version})
+		r, err := n.once(ctx, &placement.DeleteApp{App: app, Expect: a.Version})
 		if err == nil && r.Outcome == placement.Stale {
 			continue
 		}
@@ -144,7 +144,7 @@ func (n *Node) PutKey(ctx context.Context, kid string, public ed25519.PublicKey)
 	if kid == "" || len(kid) > placement.MaxKeyID || len(public) != ed25519.PublicKeySize {
 		return fmt.Errorf("publish key %q: a key id has 1 to %d bytes, a key %d", kid, placement.MaxKeyID, ed25519.PublicKeySize)
 	}
-	r, err := n.one(ctx, &placement.PutKey{ID: kid, Public: [32]byte(public), Session: n.self.ID})
+	r, err := n.one(ctx, &placement.PutKey{ID: kid, Public: [32]byte(public), Session: n.Node()})
 	if err == nil {
 		switch r.Outcome {
 		case placement.Done:

@@ -91,7 +91,7 @@ func TestDeletionInterrupted(t *testing.T) {
 	_, err = l.Register(ctx, placement.RegisterRequest{App: app, StoreID: "b"})
 	l.want(placement.ErrNoApp, err)
 	l.want(placement.ErrNoApp, l.PutApp(ctx, app, [32]byte{1}, placement.AppSettings{}))
-	l.ok(l.sweep(ctx))
+	l.ok((&sweeper{Node: l.node}).sweep(ctx))
 	l.ok(l.PutApp(ctx, app, [32]byte{1}, placement.AppSettings{}))
 }
 

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -95,6 +96,12 @@ func (d *dataDir) checkFormat() error {
 		_, err := io.WriteString(w, formatText)
 		return err
 	})
+}
+
+// replicaFiles are the files of a replica, if there is one.
+func (d *dataDir) replicaFiles() ([]string, error) {
+	names, err := d.names()
+	return slices.DeleteFunc(names, func(name string) bool { return name == lockFile || strings.HasPrefix(name, formatFile) }), err
 }
 
 func (d *dataDir) names() ([]string, error) {

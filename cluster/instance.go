@@ -21,9 +21,9 @@ func (n *Node) Register(ctx context.Context, r placement.RegisterRequest) (place
 	}
 	cmd := &placement.Register{
 		App: r.App, StoreID: r.StoreID, Native: r.Native, Incarnation: r.Incarnation, Region: r.Region,
-		Capacity: r.Capacity, Login: r.Login, Node: n.self.ID, Replace: r.Replace, ReplaceGen: r.ReplaceGen,
+		Capacity: r.Capacity, Login: r.Login, Node: n.Node(), Replace: r.Replace, ReplaceGen: r.ReplaceGen,
 	}
-	res, err := n.one(ctx, cmd)
+	res, err := n.once(ctx, cmd)
 	if err == nil {
 		err = registered(&res)
 	}
@@ -103,14 +103,6 @@ func (n *Node) claim(ctx context.Context, r *placement.RegisterRequest, id wire.
 		}
 	}
 	return nil
-}
-
-// many commits commands as one proposal.
-func (n *Node) many(ctx context.Context, cmds []placement.Command) ([]placement.Result, error) {
-	if len(cmds) == 0 {
-		return nil, nil
-	}
-	return n.submit(ctx, func(*batch) ([]placement.Command, error) { return cmds, nil })
 }
 
 // Gone says that an instance is gone: its rows are free. One that is gone already is no error. placement.ErrStale: it

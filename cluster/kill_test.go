@@ -24,6 +24,9 @@ func child(dir string) error {
 	}
 	go func() { _ = l.Run(context.Background()) }()
 	ctx := context.Background()
+	if err := l.Joined(ctx); err != nil {
+		return err
+	}
 	inst, known := l.Table().Named(app, "a", false, [16]byte{})
 	req := placement.RegisterRequest{App: app, StoreID: "a"}
 	if known {
@@ -86,16 +89,13 @@ func TestKilledProcessKeepsWhatItAnswered(t *testing.T) {
 			answered[state] = epoch
 		}
 		_ = cmd.Wait() // killed
-		l, err := openIn(t, dir)
-		if err != nil {
-			t.Fatalf("round %d: %v", round, err)
-		}
+		l := start(t, Config{DataDir: dir})
 		for state, epoch := range answered {
 			if row, ok := l.Table().Lookup(app, state); !ok || row.Epoch != epoch {
 				t.Fatalf("round %d: state %s was answered with epoch %d and is %+v, %v", round, state, epoch, row, ok)
 			}
 		}
-		l.Close()
+		l.halt()
 	}
 	if len(answered) < 3000 {
 		t.Fatalf("only %d creates were answered: the test shows little", len(answered))

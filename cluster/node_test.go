@@ -57,6 +57,11 @@ func start(t testing.TB, cfg Config) *running {
 		return <-ended
 	})
 	t.Cleanup(func() { _ = r.stop() })
+	joined, done := context.WithTimeout(context.Background(), 20*time.Second)
+	defer done()
+	if err := l.Joined(joined); err != nil {
+		t.Fatalf("%v; run: %v", err, r.stop())
+	}
 	return r
 }
 
@@ -387,8 +392,8 @@ func TestReportsCountAndFade(t *testing.T) {
 	if p := l.create(); p.Instance != a.Instance {
 		t.Fatal("an old report counts when choosing")
 	}
-	l.ok(l.sweep(t.Context()))
-	if len(l.loads.of) != 0 {
+	l.ok((&sweeper{Node: l.node}).sweep(t.Context()))
+	if len(l.loads.own) != 0 {
 		t.Fatal("an old report is kept")
 	}
 	l.ok(l.Drain(t.Context(), a.Instance))
@@ -446,7 +451,7 @@ func TestWithdrawnProposalIsNotCommitted(t *testing.T) {
 	defer l.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
-		for len(l.proposals) == 0 {
+		for len(l.forwards) == 0 {
 			<-time.After(time.Millisecond)
 		}
 		cancel()
@@ -454,10 +459,7 @@ func TestWithdrawnProposalIsNotCommitted(t *testing.T) {
 	if _, err := l.one(ctx, &placement.PutKey{ID: "k", Session: l.Node()}); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v", err)
 	}
-	if err := l.writeBatch(<-l.proposals); err != nil {
-		t.Fatal(err)
-	}
-	if len(l.Keys()) != 0 {
+	if batch := l.gather(<-l.forwards); len(batch) != 0 {
 		t.Fatal("a proposal was committed after its asker had been told otherwise")
 	}
 }

@@ -12,80 +12,54 @@ import (
 // maxTries bounds how often a compare-and-set is repeated after somebody else was faster.
 const maxTries = 16
 
-// Create draws an id, chooses an instance and commits a pending row. Errors: placement.ErrNoInstance,
-// ErrTooManyStates, ErrStopped, ctx's.
+// Create draws an id, has an instance chosen and commits a pending row. Errors: placement.ErrNoInstance,
+// ErrTooManyStates, ErrUnknown, ErrStopped, ctx's.
 func (n *Node) Create(ctx context.Context, r placement.CreateRequest) (placement.Placed, error) {
+	// The id stays the same over all tries: a row that has it is this one's, however it came about.
+	a := &ask{kind: askCreate, app: r.App, state: randomStateID(), region: r.Region, avoid: r.Avoid}
 	for range maxTries {
-		placed := placement.Placed{State: randomStateID()}
-		results, err := n.submit(ctx, func(b *batch) (_ []placement.Command, err error) {
-			if err := b.room(r.App); err != nil {
-				return nil, err
-			}
-			placed.Instance, err = b.choose(r.App, placement.Inputs{Region: r.Region, Avoid: r.Avoid})
-			return []placement.Command{&placement.Create{
-				App: r.App, State: placed.State, Instance: placed.Instance, Mode: placement.PendingRow,
-			}}, err
-		})
+		out, err := n.submit(ctx, a)
+		if err == nil {
+			err = out.refused()
+		}
 		if err != nil {
 			return placement.Placed{}, fmt.Errorf("create a state: %w", err)
 		}
-		switch results[0].Outcome {
-		case placement.Done:
-			placed.Epoch = results[0].Epoch
-			return placed, nil
-		case placement.Full:
-			return placement.Placed{}, fmt.Errorf("create a state: %w", placement.ErrTooManyStates)
+		if out.fate == fateDone {
+			return placement.Placed{State: a.state, Instance: out.instance, Epoch: out.epoch}, nil
 		}
-		// The id was taken, or the instance left in the same batch: once more.
 	}
 	return placement.Placed{}, fmt.Errorf("create a state: %w", placement.ErrStale)
 }
 
-// room refuses early what the table would refuse: a full app costs no entry.
-func (b *batch) room(app wire.AppID) error {
-	if a, ok := b.node.table.App(app); ok && a.States >= a.MaxStates {
+// refused is the error of an ask that the leader has answered with no.
+func (out *answer) refused() error {
+	switch out.fate {
+	case fateNoInstance:
+		return placement.ErrNoInstance
+	case fateFull:
 		return placement.ErrTooManyStates
 	}
 	return nil
 }
 
 // Place returns the row of a state, with a live owner. An unknown state gets a tentative row; one whose instance is
-// gone a new owner and epoch. Errors: placement.ErrNoInstance, ErrTooManyStates, ErrStopped, ctx's.
+// gone a new owner and epoch. Errors: placement.ErrNoInstance, ErrTooManyStates, ErrUnknown, ErrStopped, ctx's.
 func (n *Node) Place(ctx context.Context, r placement.PlaceRequest) (placement.Row, error) {
+	a := &ask{kind: askPlace, app: r.App, state: r.State, region: r.Region, avoid: r.Avoid}
 	for range maxTries {
 		if row, ok := n.table.Lookup(r.App, r.State); ok && !row.Free {
 			return row, nil
 		}
-		results, err := n.submit(ctx, func(b *batch) ([]placement.Command, error) { return b.place(r) })
+		out, err := n.submit(ctx, a)
+		if err == nil {
+			err = out.refused()
+		}
 		if err != nil {
 			return placement.Row{}, fmt.Errorf("place state %s: %w", r.State, err)
 		}
-		if len(results) > 0 && results[0].Outcome == placement.Full {
-			return placement.Row{}, fmt.Errorf("place state %s: %w", r.State, placement.ErrTooManyStates)
-		}
 	}
 	return placement.Row{}, fmt.Errorf("place state %s: %w", r.State, placement.ErrStale)
-}
-
-func (b *batch) place(r placement.PlaceRequest) ([]placement.Command, error) {
-	row, known := b.node.table.Lookup(r.App, r.State)
-	if known && !row.Free {
-		return nil, nil
-	}
-	if !known {
-		if err := b.room(r.App); err != nil {
-			return nil, err
-		}
-	}
-	to, err := b.choose(r.App, placement.Inputs{Region: r.Region, Avoid: r.Avoid, Taint: row.Taint})
-	switch {
-	case err != nil:
-		return nil, err
-	case known:
-		return []placement.Command{&placement.Move{App: r.App, State: r.State, Expect: row.Epoch, To: to}}, nil
-	default:
-		return []placement.Command{&placement.Create{App: r.App, State: r.State, Instance: to, Mode: placement.TentativeRow}}, nil
-	}
 }
 
 // Firm makes a pending or tentative row firm. placement.ErrStale: the row is not of that epoch.
@@ -112,7 +86,11 @@ func (n *Node) Untaint(ctx context.Context, app wire.AppID, state wire.StateID, 
 	if row, ok := n.table.Lookup(app, state); !ok || row.Taint != storeID {
 		return nil
 	}
-	return n.onRow(ctx, "untaint", state, &placement.Untaint{App: app, State: state, StoreID: storeID})
+	// Repeated later it could take away a younger taint.
+	if _, err := n.once(ctx, &placement.Untaint{App: app, State: state, StoreID: storeID}); err != nil {
+		return fmt.Errorf("untaint state %s: %w", state, err)
+	}
+	return nil
 }
 
 // onRow commits a command that compares a row's epoch.

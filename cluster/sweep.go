@@ -11,70 +11,89 @@ import (
 // sweepAtOnce bounds the rows removed by one proposal, so that sweeping delays nobody for long.
 const sweepAtOnce = 1000
 
-// sweepEvery removes what is left over: the table has no clock, so somebody who has one proposes it.
+// sweeper removes what is left over, and is what a leader remembers between sweeps.
+type sweeper struct {
+	*Node
+	gone map[wire.InstanceID]time.Time // since when it has seen them gone
+	// oldest is the oldest open session, since when it has been that, and whether what older ones left is removed.
+	oldest wire.NodeSession
+	since  time.Time
+	swept  bool
+}
+
+// sweepEvery removes what is left over, while this node leads: the table has no clock, so somebody who has one proposes it.
 func (n *Node) sweepEvery(ctx context.Context, every time.Duration) error {
+	s := &sweeper{Node: n}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-tick.C:
-			if err := n.sweep(ctx); err != nil && ctx.Err() == nil {
+			if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 				n.log.Error("sweeping the table failed; it is tried again", "err", err)
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil
 		}
 	}
 }
 
 // sweep proposes what the time has come for.
-func (n *Node) sweep(ctx context.Context) error {
-	now := n.cfg.Now()
-	n.forgetReports(now)
-	if err := n.sweepRows(ctx, now); err != nil {
+func (s *sweeper) sweep(ctx context.Context) error {
+	now := s.cfg.Now()
+	s.forgetReports(now)
+	if err := s.sweepRows(ctx, now); err != nil {
 		return err
 	}
-	if err := n.endSessions(ctx, now); err != nil {
-		return err
-	}
-	return n.removeKeys(ctx, now)
+	return s.removeKeys(ctx, now)
 }
 
 // sweepRows removes the rows of instances that have been gone for as long as free rows stay, those of apps being
-// deleted, and, when as much time has passed since the start, those that an earlier life of this node left pending or
-// tentative: who had asked for them is gone.
-func (n *Node) sweepRows(ctx context.Context, now time.Time) error {
-	due := n.dueInstances(now)
+// deleted, and those left pending or tentative from before the oldest open session: whoever had asked for them is gone.
+func (s *sweeper) sweepRows(ctx context.Context, now time.Time) error {
+	due := s.dueInstances(now)
 	deleting := map[wire.AppID]bool{}
-	for _, a := range n.table.Deleting() {
+	for _, a := range s.table.Deleting() {
 		deleting[a.ID] = true
 	}
-	leftovers := !n.leftovers && now.Sub(n.opened) >= n.cfg.FreeRows
+	leftovers := s.leftBehind(now)
 	if len(due) == 0 && len(deleting) == 0 && !leftovers {
 		return nil
 	}
-	err := n.removeRows(ctx, func(s *placement.State) bool {
-		return s.Free && (due[s.Instance] || deleting[s.App]) ||
-			leftovers && (s.Pending || s.Tentative) && s.Epoch.Index() < uint64(n.self.ID)
+	err := s.removeRows(ctx, func(row *placement.State) bool {
+		return row.Free && (due[row.Instance] || deleting[row.App]) ||
+			leftovers && (row.Pending || row.Tentative) && row.Epoch.Index() < uint64(s.oldest)
 	})
-	n.leftovers = n.leftovers || leftovers && err == nil
+	s.swept = s.swept || leftovers && err == nil
 	return err
 }
 
-// dueInstances returns the instances that this node has seen gone for long enough.
-func (n *Node) dueInstances(now time.Time) map[wire.InstanceID]bool {
+// leftBehind says whether it is time to remove what sessions that are over have left.
+func (s *sweeper) leftBehind(now time.Time) bool {
+	open := s.table.Sessions()
+	if len(open) == 0 {
+		return false
+	}
+	if open[0].ID != s.oldest {
+		s.oldest, s.since, s.swept = open[0].ID, now, false
+	}
+	return !s.swept && now.Sub(s.since) >= s.cfg.FreeRows
+}
+
+// dueInstances returns the instances that this leader has seen gone for long enough.
+func (s *sweeper) dueInstances(now time.Time) map[wire.InstanceID]bool {
 	seen, due := map[wire.InstanceID]time.Time{}, map[wire.InstanceID]bool{}
-	for _, inst := range n.table.GoneInstances() {
-		since, ok := n.gone[inst.ID]
+	for _, inst := range s.table.GoneInstances() {
+		since, ok := s.gone[inst.ID]
 		if !ok {
 			since = now
 		}
 		seen[inst.ID] = since
-		if now.Sub(since) >= n.cfg.FreeRows {
+		if now.Sub(since) >= s.cfg.FreeRows {
 			due[inst.ID] = true
 		}
 	}
-	n.gone = seen
+	s.gone = seen
 	return due
 }
 
@@ -106,23 +125,6 @@ func (n *Node) removeSome(ctx context.Context, cmds []placement.Command) error {
 	return err
 }
 
-// endSessions ends earlier lives of nodes that no instance is attached to any more.
-func (n *Node) endSessions(ctx context.Context, now time.Time) error {
-	attached := map[wire.NodeSession]bool{n.self.ID: true}
-	for _, inst := range n.table.AllInstances() {
-		attached[inst.Node] = true
-	}
-	for _, s := range n.table.Sessions() {
-		if attached[s.ID] {
-			continue
-		}
-		if _, err := n.one(ctx, &placement.EndSession{Session: s.ID, At: now.Unix()}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // removeKeys removes keys whose tokens have all expired.
 func (n *Node) removeKeys(ctx context.Context, now time.Time) error {
 	for _, k := range n.table.Keys() {
@@ -134,14 +136,4 @@ func (n *Node) removeKeys(ctx context.Context, now time.Time) error {
 		}
 	}
 	return nil
-}
-
-func (n *Node) forgetReports(now time.Time) {
-	n.loads.mu.Lock()
-	defer n.loads.mu.Unlock()
-	for id, r := range n.loads.of {
-		if now.Sub(r.at) > reportLife {
-			delete(n.loads.of, id)
-		}
-	}
 }

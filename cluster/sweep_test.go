@@ -2,9 +2,7 @@ package cluster
 
 import (
 	"bytes"
-	"context"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/placement"
@@ -13,42 +11,34 @@ import (
 
 // TestFreeRowsAreSweptAfterTenMinutes: not before, and not those that somebody uses again.
 func TestFreeRowsAreSweptAfterTenMinutes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		l, err := openIn(t, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan error, 1)
-		go func() { ended <- l.Run(ctx) }()
-		r := &running{node: l, t: t}
-		a := r.legacy("a")
-		var placed []placement.Placed
-		for range 10 {
-			p := r.create()
-			r.ok(l.Firm(ctx, app, p.State, p.Epoch))
-			placed = append(placed, p)
-		}
-		r.legacy("b")
-		r.ok(l.Gone(ctx, a.Instance, a.Gen))
-		time.Sleep(9 * time.Minute)
-		synctest.Wait()
-		if n := l.Table().Stats().Rows; n != 10 {
-			t.Fatalf("%d rows after nine minutes", n)
-		}
-		row, err := l.Place(ctx, placement.PlaceRequest{App: app, State: placed[0].State})
-		r.ok(err)
-		time.Sleep(3 * time.Minute)
-		synctest.Wait()
-		if st := l.Table().Stats(); st.Rows != 1 || st.Gone != 0 {
-			t.Fatalf("after twelve minutes: %+v", st)
-		}
-		if now := r.row(placed[0].State); now != row {
-			t.Fatalf("row in use: %+v, was %+v", now, row)
-		}
-		cancel()
-		r.ok(<-ended)
-	})
+	clock := newClock()
+	l := start(t, Config{Now: clock.now})
+	ctx, s := t.Context(), &sweeper{Node: l.node}
+	a := l.legacy("a")
+	var placed []placement.Placed
+	for range 10 {
+		p := l.create()
+		l.ok(l.Firm(ctx, app, p.State, p.Epoch))
+		placed = append(placed, p)
+	}
+	l.legacy("b")
+	l.ok(l.Gone(ctx, a.Instance, a.Gen))
+	l.ok(s.sweep(ctx))
+	clock.add(9 * time.Minute)
+	l.ok(s.sweep(ctx))
+	if n := l.Table().Stats().Rows; n != 10 {
+		t.Fatalf("%d rows after nine minutes", n)
+	}
+	row, err := l.Place(ctx, placement.PlaceRequest{App: app, State: placed[0].State})
+	l.ok(err)
+	clock.add(3 * time.Minute)
+	l.ok(s.sweep(ctx))
+	if st := l.Table().Stats(); st.Rows != 1 || st.Gone != 0 {
+		t.Fatalf("after twelve minutes: %+v", st)
+	}
+	if now := l.row(placed[0].State); now != row {
+		t.Fatalf("row in use: %+v, was %+v", now, row)
+	}
 }
 
 // TestSweepAfterRestart: earlier lives of the node end when nothing is attached to them, their keys are kept as long
@@ -67,23 +57,22 @@ func TestSweepAfterRestart(t *testing.T) {
 	l.halt()
 
 	l = start(t, Config{DataDir: dir, Now: clock.now})
+	s := &sweeper{Node: l.node}
 	l.ok(l.PutKey(ctx, "new", bytes.Repeat([]byte{2}, 32)))
-	l.ok(l.sweep(ctx))
 	if n := len(l.Table().Sessions()); n != 2 {
-		t.Fatalf("%d sessions while an instance is attached to the older", n)
+		t.Fatalf("%d sessions before the lease of the older is over", n)
 	}
 	_, err = l.Register(ctx, placement.RegisterRequest{App: app, StoreID: "a", Replace: a.Instance, ReplaceGen: a.Gen})
 	l.ok(err)
 	mine := l.create() // pending in this life
-	l.ok(l.sweep(ctx))
-	if s := l.Table().Sessions(); len(s) != 1 || s[0].ID == first {
-		t.Fatalf("sessions %+v", s)
-	}
+	_, err = l.one(ctx, &placement.EndSession{Session: first, At: clock.now().Unix()})
+	l.ok(err)
+	l.ok(s.sweep(ctx))
 	clock.add(9 * time.Minute)
-	l.ok(l.sweep(ctx))
+	l.ok(s.sweep(ctx))
 	l.row(pending.State)
 	clock.add(2 * time.Minute)
-	l.ok(l.sweep(ctx))
+	l.ok(s.sweep(ctx))
 	for state, stays := range map[wire.StateID]bool{pending.State: false, 7: false, firm.State: true, mine.State: true} {
 		if _, ok := l.Table().Lookup(app, state); ok != stays {
 			t.Errorf("state %s is there: %v", state, ok)
@@ -94,7 +83,7 @@ func TestSweepAfterRestart(t *testing.T) {
 		t.Error("the key of a life that is just over is gone: its tokens are still good")
 	}
 	clock.add(49 * time.Hour)
-	l.ok(l.sweep(ctx))
+	l.ok(s.sweep(ctx))
 	if _, ok := l.Key("old"); ok {
 		t.Error("the key of a life long over stays")
 	}
@@ -115,9 +104,10 @@ func TestSweepManyRows(t *testing.T) {
 	_, err := l.many(t.Context(), cmds)
 	l.ok(err)
 	l.ok(l.Gone(t.Context(), a.Instance, a.Gen))
-	l.ok(l.sweep(t.Context()))
+	s := &sweeper{Node: l.node}
+	l.ok(s.sweep(t.Context()))
 	clock.add(10 * time.Minute)
-	l.ok(l.sweep(t.Context()))
+	l.ok(s.sweep(t.Context()))
 	if st := l.Table().Stats(); st.Rows != 0 || st.Gone != 0 || st.Apps != 0 {
 		t.Fatalf("left: %+v", st)
 	}

@@ -7,20 +7,24 @@ import (
 	"math/rand/v2"
 	"sync/atomic"
 
+	"github.com/trunkline-edge/trunkline/cluster/consensus"
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
-// A proposal is asked of the writer. prepare runs there, so what it reads of the table and of the batch is what its
-// commands will meet, but for commands before it in the same batch: those can make them Stale, and the asker tries
-// again.
+// A proposal is what is handed to the writer, or to the forwarder where another node leads: one caller's ask, or those
+// that another node has gathered.
 type proposal struct {
-	prepare func(b *batch) ([]placement.Command, error)
-	fate    atomic.Uint32
-	results []placement.Result
-	err     error
-	done    chan struct{}
+	asks []*ask
+	// forwarded: another node's, which is told when this one does not lead.
+	forwarded bool
+	fate      atomic.Uint32
+	answers   []answer // one for each ask, unless err says what became of all of them
+	err       error
+	done      chan struct{}
 }
+
+func propose(asks ...*ask) *proposal { return &proposal{asks: asks, done: make(chan struct{})} }
 
 // The fates of a proposal: whoever is first decides.
 const (
@@ -29,68 +33,44 @@ const (
 	withdrawn
 )
 
-// submit has commands committed and returns a result for each; none when prepare had nothing to do. With ctx's error
-// nothing was committed: once the writer has taken a proposal, its asker waits for the end of that batch.
-func (n *Node) submit(ctx context.Context, prepare func(b *batch) ([]placement.Command, error)) ([]placement.Result, error) {
-	p := &proposal{prepare: prepare, done: make(chan struct{})}
-	select {
-	case n.proposals <- p:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-n.stopped:
-		return nil, placement.ErrStopped
-	}
-	select {
-	case <-p.done:
-		return p.results, p.err
-	case <-n.stopped:
-		return p.end()
-	case <-ctx.Done():
-	}
-	if p.fate.CompareAndSwap(waits, withdrawn) {
-		return nil, ctx.Err()
-	}
-	select {
-	case <-p.done:
-		return p.results, p.err
-	case <-n.stopped:
-		return p.end()
-	}
+// take says that the proposal is being worked on from here, unless its caller has withdrawn it.
+func (p *proposal) take() bool { return p.fate.CompareAndSwap(waits, taken) }
+
+func (p *proposal) end(answers []answer, err error) {
+	p.answers, p.err = answers, err
+	close(p.done)
 }
 
-// end returns what became of a proposal after the writer has ended.
-func (p *proposal) end() ([]placement.Result, error) {
-	select {
-	case <-p.done:
-		return p.results, p.err
-	default:
-		return nil, placement.ErrStopped
-	}
-}
+// errNobody is how a try ends that certainly changed nothing: no leader is known, this node is not it, or it was not
+// reached.
+var errNobody = errors.New("no node leads the cluster")
 
-// one submits a single command.
-func (n *Node) one(ctx context.Context, cmd placement.Command) (placement.Result, error) {
-	rs, err := n.submit(ctx, func(*batch) ([]placement.Command, error) { return []placement.Command{cmd}, nil })
-	if err != nil {
-		return placement.Result{}, err
-	}
-	return rs[0], nil
-}
-
-// batch is what is proposed to raft at one time: entries that follow each other.
+// batch is what is proposed to raft at one time: entries that follow each other. Commands behind a Request belong to it,
+// so those without one have entries of their own.
 type batch struct {
 	node       *Node
 	entries    [][]byte
-	solo       bool // the last entry has a command of which an index takes one
+	counts     []int // results of each entry
+	open       [2]openEntry
 	commands   int
+	bytes      int
 	candidates map[wire.AppID][]placement.Candidate
-	waiting    []waiting
+	waiting    []*proposal
+	spots      []spot
 }
 
-// waiting is a proposal whose results are n from the given one on.
-type waiting struct {
-	p       *proposal
-	from, n int
+// openEntry is an entry that takes more commands.
+type openEntry struct {
+	at   int  // in entries, from 1; 0 = none
+	solo bool // it has a command of which an index takes one
+}
+
+// spot is where the results of an ask will be.
+type spot struct {
+	p           *proposal
+	ask         int
+	entry, from int
+	n           int
 }
 
 const (
@@ -100,9 +80,11 @@ const (
 
 // write is the writer's goroutine: take what waits, have it committed and applied, answer.
 func (n *Node) write(ctx context.Context) error {
+	term := uint64(0)
 	for {
 		select {
 		case p := <-n.proposals:
+			term = n.catchUp(ctx, term)
 			if err := n.writeBatch(p); err != nil {
 				return err
 			}
@@ -112,11 +94,22 @@ func (n *Node) write(ctx context.Context) error {
 	}
 }
 
+// catchUp sees to it that the table has what an earlier leader had committed, before anything is chosen by this one. It
+// returns the term in which that was done.
+func (n *Node) catchUp(ctx context.Context, term uint64) uint64 {
+	r := n.replica.Load()
+	if now := r.Term(); now != term && r.Leading() && r.Barrier(ctx) == nil {
+		return now
+	}
+	return term
+}
+
 func (n *Node) writeBatch(p *proposal) error {
+	n.counts.begun.Add(1)
 	b := &batch{node: n, entries: n.entries[:0]}
-	for size := 0; ; {
-		size += b.take(p)
-		if size >= maxBatchBytes || b.commands >= maxBatchCommands {
+	for {
+		b.take(p)
+		if b.bytes >= maxBatchBytes || b.commands >= maxBatchCommands {
 			break
 		}
 		select {
@@ -128,62 +121,195 @@ func (n *Node) writeBatch(p *proposal) error {
 	}
 	n.entries = b.entries
 	results, err := n.commit(b)
-	for _, w := range b.waiting {
-		if err == nil {
-			w.p.results = append([]placement.Result(nil), results[w.from:w.from+w.n]...)
-		} else {
-			w.p.err = fmt.Errorf("write the table: %w", err)
+	if err == nil && len(b.entries) > 0 && len(n.proposals) == 0 {
+		select { // no other batch tells the other replicas that this one is committed
+		case n.nudge <- n.counts.begun.Load():
+		default:
 		}
-		close(w.p.done)
+	}
+	if err == nil {
+		b.fill(results)
+	}
+	index := n.table.Index()
+	for _, p := range b.waiting {
+		for i := range p.answers {
+			p.answers[i].index = index
+		}
+		p.end(p.answers, err)
 	}
 	if errors.Is(err, placement.ErrEntry) {
-		return fmt.Errorf("write the table: %w", err)
+		return err
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errNobody) {
 		n.log.Error("the table could not be written", "err", err)
 	}
 	return nil
 }
 
-// take prepares a proposal and adds its commands to the batch. It returns how many bytes they take.
-func (b *batch) take(p *proposal) (size int) {
-	if !p.fate.CompareAndSwap(waits, taken) {
-		return 0
+// take prepares the asks of a proposal.
+func (b *batch) take(p *proposal) {
+	if !p.take() {
+		return
 	}
-	cmds, err := p.prepare(b)
-	if err != nil || len(cmds) == 0 {
-		p.err = err
-		close(p.done)
-		return 0
+	p.answers = make([]answer, len(p.asks))
+	for i, a := range p.asks {
+		b.prepare(p, i, a)
 	}
-	b.waiting = append(b.waiting, waiting{p: p, from: b.commands, n: len(cmds)})
-	for _, cmd := range cmds {
-		size += b.add(cmd)
-	}
-	return size
+	b.waiting = append(b.waiting, p)
 }
 
-// maxCommand is above the length of any command: two texts of 16 KiB and some.
-const maxCommand = 48 << 10
-
-func (b *batch) add(cmd placement.Command) int {
-	solo := cmd.Kind() == placement.KindRegister || cmd.Kind() == placement.KindOpenSession
-	n := len(b.entries)
-	if n == 0 || solo && b.solo || len(b.entries[n-1])+maxCommand > placement.MaxEntry {
-		b.solo = false
-		if n < cap(b.entries) { // take the room of an entry of an earlier batch
-			b.entries = b.entries[:n+1]
-			b.entries[n] = placement.AppendEntry(b.entries[n][:0])
-		} else {
-			b.entries = append(b.entries, placement.AppendEntry(nil))
-		}
-		n++
+// prepare answers an ask, or adds its commands to the batch. What it reads of the table and of the batch is what the
+// commands will meet, but for commands before them in the same batch: those can make them Stale, and the asker asks again.
+func (b *batch) prepare(p *proposal, i int, a *ask) {
+	out := &p.answers[i]
+	var cmd placement.Command
+	switch a.kind {
+	case askCommands:
+		b.add(p, i, a)
+		return
+	case askCreate:
+		cmd = b.create(a, out)
+	case askPlace:
+		cmd = b.place(a, out)
 	}
-	b.solo = b.solo || solo
-	b.commands++
-	before := len(b.entries[n-1])
-	b.entries[n-1] = placement.AppendCommand(b.entries[n-1], cmd)
-	return len(b.entries[n-1]) - before
+	if cmd != nil {
+		b.add(p, i, commands(cmd))
+	}
+}
+
+// create chooses an instance for a new state. A row that is there already is the asker's: nobody else knows its id.
+func (b *batch) create(a *ask, out *answer) placement.Command {
+	if row, known := b.node.table.Lookup(a.app, a.state); known {
+		*out = answer{fate: fateDone, instance: row.Instance, epoch: row.Epoch}
+		return nil
+	}
+	if out.fate = b.choose(a, "", out); out.fate != 0 {
+		return nil
+	}
+	return &placement.Create{App: a.app, State: a.state, Instance: out.instance, Mode: placement.PendingRow}
+}
+
+// place chooses an instance for a state that is unknown or free.
+func (b *batch) place(a *ask, out *answer) placement.Command {
+	row, known := b.node.table.Lookup(a.app, a.state)
+	if known && !row.Free {
+		out.fate = fateDone
+		return nil
+	}
+	if out.fate = b.choose(a, row.Taint, out); out.fate != 0 {
+		return nil
+	}
+	if known {
+		return &placement.Move{App: a.app, State: a.state, Expect: row.Epoch, To: out.instance}
+	}
+	return &placement.Create{App: a.app, State: a.state, Instance: out.instance, Mode: placement.TentativeRow}
+}
+
+// choose chooses an instance and counts the state for it until the batch is applied. It refuses early what the table
+// would refuse: a full app costs no entry.
+func (b *batch) choose(a *ask, taint string, out *answer) askFate {
+	if taint == "" {
+		if app, ok := b.node.table.App(a.app); ok && app.States >= app.MaxStates {
+			return fateFull
+		}
+	}
+	cs, ok := b.candidates[a.app]
+	if !ok {
+		if b.candidates == nil {
+			b.candidates = map[wire.AppID][]placement.Candidate{}
+		}
+		cs = b.node.table.Candidates(a.app, nil)
+		for i := range cs {
+			cs[i].Reported, _, _ = b.node.Load(cs[i].ID)
+		}
+		b.candidates[a.app] = cs
+	}
+	choice, err := placement.Choose(placement.Inputs{
+		Candidates: cs, Region: a.region, Avoid: a.avoid, Taint: taint, Random: rand.Uint64(),
+	})
+	if err != nil {
+		return fateNoInstance
+	}
+	for i := range cs {
+		if cs[i].ID == choice.Instance {
+			cs[i].Pending++
+		}
+	}
+	out.instance = choice.Instance
+	return 0
+}
+
+// add adds the commands of an ask to the batch: all to one entry, behind their request if they have one.
+func (b *batch) add(p *proposal, i int, a *ask) {
+	class := 0
+	if a.request.Counter != 0 {
+		class = 1
+	}
+	o := &b.open[class]
+	if o.at == 0 || a.solo && o.solo || len(b.entries[o.at-1])+len(a.body)+64 > placement.MaxEntry {
+		b.grow()
+		*o = openEntry{at: len(b.entries)}
+	}
+	o.solo = o.solo || a.solo
+	at := o.at - 1
+	before := len(b.entries[at])
+	s := spot{p: p, ask: i, entry: at, from: b.counts[at], n: a.count}
+	if class == 1 {
+		b.entries[at] = placement.AppendCommand(b.entries[at], &a.request)
+		s.n++
+	}
+	b.entries[at] = append(b.entries[at], a.body...)
+	b.counts[at] += s.n
+	b.commands += s.n
+	b.bytes += len(b.entries[at]) - before
+	b.spots = append(b.spots, s)
+}
+
+// grow adds an empty entry, in the room of one of an earlier batch if there is one.
+func (b *batch) grow() {
+	n := len(b.entries)
+	if n < cap(b.entries) {
+		b.entries = b.entries[:n+1]
+		b.entries[n] = placement.AppendEntry(b.entries[n][:0])
+	} else {
+		b.entries = append(b.entries, placement.AppendEntry(nil))
+	}
+	b.counts = append(b.counts, 0)
+}
+
+// fill makes answers of the results of all entries.
+func (b *batch) fill(results []placement.Result) {
+	first := make([]int, len(b.counts))
+	for i, sum := 0, 0; i < len(b.counts); i++ {
+		first[i] = sum
+		sum += b.counts[i]
+	}
+	for _, s := range b.spots {
+		from := first[s.entry] + s.from
+		s.p.answers[s.ask].fill(s.p.asks[s.ask], results[from:from+s.n])
+	}
+}
+
+func (out *answer) fill(a *ask, results []placement.Result) {
+	out.fate = fateDone
+	if a.kind == askCommands {
+		if a.request.Counter != 0 {
+			if results[0].Outcome != placement.Done {
+				out.fate = fateForgotten
+			}
+			results = results[1:]
+		}
+		out.results = append([]placement.Result(nil), results...)
+		return
+	}
+	switch results[0].Outcome {
+	case placement.Done:
+		out.epoch = results[0].Epoch
+	case placement.Full:
+		out.fate = fateFull
+	default: // somebody was faster, or the instance left in the same batch
+		out.fate = fateAgain
+	}
 }
 
 // commit has a batch committed and applied.
@@ -191,9 +317,12 @@ func (n *Node) commit(b *batch) ([]placement.Result, error) {
 	if len(b.entries) == 0 {
 		return nil, nil
 	}
-	results, err := n.replica.Propose(b.entries)
-	if err != nil {
-		return nil, err
+	results, err := n.replica.Load().Propose(b.entries)
+	switch {
+	case errors.Is(err, consensus.ErrNotLeader):
+		return nil, errNobody
+	case err != nil:
+		return nil, fmt.Errorf("write the table: %w", err)
 	}
 	n.counts.batches.Add(1)
 	n.counts.commands.Add(uint64(len(results)))
@@ -203,39 +332,4 @@ func (n *Node) commit(b *batch) ([]placement.Result, error) {
 		}
 	}
 	return results, nil
-}
-
-// commitOne commits commands as one batch. Before Run, and by the writer.
-func (n *Node) commitOne(cmds []placement.Command) ([]placement.Result, error) {
-	b := &batch{node: n}
-	for _, cmd := range cmds {
-		b.add(cmd)
-	}
-	return n.commit(b)
-}
-
-// choose chooses an instance and counts the state for it until the batch is applied.
-func (b *batch) choose(app wire.AppID, in placement.Inputs) (wire.InstanceID, error) {
-	cs, ok := b.candidates[app]
-	if !ok {
-		if b.candidates == nil {
-			b.candidates = map[wire.AppID][]placement.Candidate{}
-		}
-		cs = b.node.table.Candidates(app, nil)
-		for i := range cs {
-			cs[i].Reported, _, _ = b.node.Load(cs[i].ID)
-		}
-		b.candidates[app] = cs
-	}
-	in.Candidates, in.Random = cs, rand.Uint64()
-	choice, err := placement.Choose(in)
-	if err != nil {
-		return 0, err
-	}
-	for i := range cs {
-		if cs[i].ID == choice.Instance {
-			cs[i].Pending++
-		}
-	}
-	return choice.Instance, nil
 }

@@ -162,6 +162,7 @@ func (pt *party) do(arr *arrival, t *touched) (wait <-chan struct{}) {
 		t.flush() // its acknowledgements, while the session is known
 		pt.peer.drop(arr.s.channel)
 		pt.peer.unseat(arr.s, arr.code)
+		pt.up.CloseSession(arr.s.channel, arr.seq, arr.code, "") // nothing more comes: the channel is free at both ends
 	case arriveNew:
 		return pt.create(arr, t)
 	case arriveEnd:

@@ -19,11 +19,10 @@ type attachment struct {
 	owner    wire.NodeSession // the node that holds the tunnel; 0: this one
 	gen      wire.Gen
 	legacy   bool
-	first    bool // the instance was not known before
 	unnamed  bool // the instance gave no storeId, so it cannot come back
 	remote   string
 	channels channels
-	recent   recent        // legacy: who left a moment ago
+	recent   recent        // of a legacy instance: who left a moment ago
 	ended    chan struct{} // closed when the tunnel's reader has returned and the rooms are detached
 	syncing  atomic.Bool   // legacy: other nodes have yet to say whom they have; set before it is live, cleared under home.mu
 	stalled  atomic.Bool   // a route whose lane has had no connection for a while

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -237,6 +238,9 @@ type player struct {
 	*fakeOut
 	seat client.Seat
 	w    *world
+
+	state     wire.StateID
+	app, user string
 }
 
 // joins seats a client and fails the test if it is refused.
@@ -300,11 +304,11 @@ type fakePlacer struct {
 	log   *fakeLog
 	slow  bool // its table stands still but for its own commands; guarded by log.mu
 
-	mu    sync.Mutex
-	node  wire.NodeSession
-	ids   wire.StateID
-	next  wire.InstanceID
-	firm  func() // when not nil, called before a row is made firm
+	mu   sync.Mutex
+	node wire.NodeSession
+	ids  wire.StateID
+	next wire.InstanceID
+	firm func() // when not nil, called before a row is made firm
 }
 
 func newFakePlacer(t *testing.T) *fakePlacer {
@@ -415,7 +419,7 @@ func (p *fakePlacer) Create(_ context.Context, q placement.CreateRequest) (place
 	return placement.Placed{State: id, Instance: to, Epoch: res.Epoch}, p.errOf(res)
 }
 
-func (p *fakePlacer) Place(_ context.Context, q placement.PlaceRequest) (placement.Row, error) {
+func (p *fakePlacer) Place(ctx context.Context, q placement.PlaceRequest) (placement.Row, error) {
 	row, known := p.table.Lookup(q.App, q.State)
 	if known && !row.Free {
 		return row, nil
@@ -428,7 +432,9 @@ func (p *fakePlacer) Place(_ context.Context, q placement.PlaceRequest) (placeme
 	if known {
 		c = &placement.Move{App: q.App, State: q.State, Expect: row.Epoch, To: to}
 	}
-	if err := p.errOf(p.apply(c)); err != nil {
+	if err := p.errOf(p.apply(c)); errors.Is(err, placement.ErrStale) {
+		return p.Place(ctx, q) // another node was faster
+	} else if err != nil {
 		return placement.Row{}, err
 	}
 	row, _ = p.table.Lookup(q.App, q.State)

@@ -84,11 +84,11 @@ func (h *home) genNow() wire.Gen {
 // layGhosts takes off every user that an instance had before its states moved: a legacy SDK keeps its list of subscribers
 // when its connection breaks.
 func (r *Router) layGhosts(key storeKey, a *attachment) {
-	users, ok := r.ghosts.take(key)
+	left, ok := r.ghosts.take(key)
 	if !ok {
 		return
 	}
-	for _, g := range users {
+	for _, g := range left.users {
 		t := tunnel.Session{State: g.state, User: g.user}
 		a.tun.Line(g.state, 0).Close(&t, 0, wire.CodeGoingAway)
 	}

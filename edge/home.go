@@ -31,10 +31,10 @@ type home struct {
 	gen      wire.Gen
 	gone     bool
 	rooms    map[wire.StateID]*room
-	departed []tunnel.Session // left while the tunnel was broken, or before all nodes had said whom they have
-	refused  refusedRoute     // where not to open a route again at once
+	departed []tunnel.Session            // left while the tunnel was broken, or before all nodes had said whom they have
+	refused  refusedRoute                // where not to open a route again at once
 	leaving  map[wire.StateID]wire.Epoch // states without a room here that the owner has not been told of
-	idle     time.Time        // since when an instance on another node has had no room here
+	idle     time.Time                   // since when an instance on another node has had no room here
 }
 
 func newHome(r *Router, id wire.InstanceID, app wire.AppID, store string, legacy bool, gen wire.Gen) *home {
@@ -177,6 +177,14 @@ func (h *home) settle(a *attachment) {
 }
 
 func (h *home) takeAllOff(a *attachment, departed []tunnel.Session) {
+	if h.legacy && a.away() {
+		ghosts := make([]ghost, 0, len(departed))
+		for i := range departed {
+			ghosts = append(ghosts, ghost{departed[i].State, departed[i].User})
+		}
+		h.router.sendGhosts(a.owner, h.id, ghosts)
+		return
+	}
 	for i := range departed {
 		h.takeOff(a, &departed[i])
 	}
@@ -230,16 +238,43 @@ func (h *home) noteDeparted(t tunnel.Session) {
 		a.tun.Flush()
 		return
 	}
-	if len(h.departed) < maxDeparted {
-		h.departed = append(h.departed, t)
-	}
+	h.keepDepartedLocked(t)
 	h.mu.Unlock()
 }
 
+// keepDeparted remembers a session that left although a tunnel is there: the word of it may be lost.
+func (h *home) keepDeparted(t tunnel.Session) {
+	h.mu.Lock()
+	h.keepDepartedLocked(t)
+	h.mu.Unlock()
+}
+
+func (h *home) keepDepartedLocked(t tunnel.Session) {
+	if len(h.departed) < maxDeparted {
+		h.departed = append(h.departed, t)
+	}
+}
+
+// caughtUp names those once more who left while a route was stalled: what was said of them then may have come too late.
+func (h *home) caughtUp(a *attachment) {
+	var departed []tunnel.Session
+	h.mu.Lock()
+	if h.live.Load() == a {
+		departed, h.departed = h.departed, nil
+	}
+	h.mu.Unlock()
+	h.takeAllOff(a, departed)
+}
+
 // takeOff tells the instance that a session it had is gone. A legacy instance knows users only, so nothing is said while
-// the user has another session here; a native one gets an OPEN first, since the channel was the former tunnel's.
+// the user has another session here, and another node that holds its tunnel decides for itself; a native one gets an OPEN
+// first, since the channel was the former tunnel's.
 func (h *home) takeOff(a *attachment, t *tunnel.Session) {
-	if rm := h.room(t.State); a.legacy && rm != nil && len(rm.ofUser([]byte(t.User))) > 0 {
+	if rm := h.room(t.State); h.legacy && rm != nil && len(rm.ofUser([]byte(t.User))) > 0 {
+		return
+	}
+	if h.legacy && a.away() {
+		h.router.sendGhosts(a.owner, h.id, []ghost{{t.State, t.User}})
 		return
 	}
 	line := a.tun.Line(t.State, t.Epoch)
@@ -282,6 +317,12 @@ func (h *home) finish() (rooms []*room, users []ghost) {
 		rm.mu.Unlock()
 	}
 	return rooms, users
+}
+
+// haunting are the ghosts of an instance that is gone; those of other nodes have been told of them for its next life told.
+type haunting struct {
+	users []ghost
+	told  wire.InstanceID
 }
 
 // ghost is a user whom an instance that is gone may still believe to have.

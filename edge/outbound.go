@@ -224,14 +224,12 @@ func (r *Router) sweepHomes(now time.Time) {
 		h.mu.Lock()
 		over := false
 		switch {
-		case len(h.rooms) > 0 || a == nil && len(h.departed) > 0 && now.Sub(h.idle) < ghostTime:
-			if len(h.rooms) > 0 {
-				h.idle = time.Time{}
-			}
+		case len(h.rooms) > 0:
+			h.idle = time.Time{}
 		case h.idle.IsZero():
 			h.idle = now
 		default:
-			over = now.Sub(h.idle) > idleHome
+			over = now.Sub(h.idle) > idleHome && len(h.departed) == 0 || now.Sub(h.idle) > ghostTime
 			h.gone = over
 		}
 		h.mu.Unlock()
@@ -302,19 +300,29 @@ func (r *Router) checkLanes(now time.Time) {
 	}
 	r.lost.mu.Unlock()
 	for _, h := range r.allHomes() {
-		a := h.live.Load()
-		if a == nil || !a.away() || a.stalled.Swap(lost[a.owner]) == lost[a.owner] && !over[a.owner] {
-			continue
+		if a := h.live.Load(); a != nil && a.away() {
+			r.checkRoute(h, a, lost[a.owner], over[a.owner])
 		}
-		for _, rm := range h.snapshot() {
-			if over[a.owner] {
-				r.stats.holdOver.Add(1)
-				r.closeRoom(rm, refuse(wire.CodeNoInstance))
-			}
-			rm.mu.Lock()
-			rm.tellLocked()
-			rm.mu.Unlock()
+	}
+}
+
+// checkRoute notes whether the owner at the other end of a route can be reached, and closes the sessions that have waited
+// for it long enough.
+func (r *Router) checkRoute(h *home, a *attachment, lost, over bool) {
+	if a.stalled.Swap(lost) == lost && !over {
+		return
+	}
+	if !lost {
+		h.caughtUp(a)
+	}
+	for _, rm := range h.snapshot() {
+		if over {
+			r.stats.holdOver.Add(1)
+			r.closeRoom(rm, refuse(wire.CodeNoInstance))
 		}
+		rm.mu.Lock()
+		rm.tellLocked()
+		rm.mu.Unlock()
 	}
 }
 

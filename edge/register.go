@@ -180,7 +180,7 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 		"kind", tun.Kind().String(), "gen", uint32(a.gen), "remote", a.remote)
 	tun.Confirm(a.home.id, a.gen)
 	r.greet(a, app)
-	if a.legacy && a.first {
+	if a.legacy {
 		r.layGhosts(storeKey{app, reg.StoreID}, a)
 	}
 	a.home.attach(a)
@@ -263,7 +263,7 @@ func (r *Router) register(ctx context.Context, app wire.AppID, reg *tunnel.Regis
 		}
 		h := r.homeFor(got, &q)
 		a := &attachment{
-			router: r, home: h, tun: tun, local: tun, gen: got.Gen, legacy: !q.Native, unnamed: !reg.Named, first: !got.Again,
+			router: r, home: h, tun: tun, local: tun, gen: got.Gen, legacy: !q.Native, unnamed: !reg.Named,
 			ended: make(chan struct{}),
 		}
 		a.syncing.Store(a.legacy && got.Again && r.connects() && before != r.node)

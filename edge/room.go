@@ -239,7 +239,7 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 	}
 	last := rm.unseatLocked(s)
 	var flush tunnel.End
-	var absent *home
+	var absent, unsure *home
 	a := s.att
 	switch {
 	case a != nil && a == rm.att:
@@ -250,8 +250,11 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 		case due && tellBackend:
 			rm.line.Close(&s.t, s.sent+1, code)
 			flush = a.tun
-			if a.legacy {
+			if a.home.legacy {
 				a.recent.note(s.t)
+			}
+			if a.stalled.Load() {
+				unsure = a.home // the owner may never read it
 			}
 		}
 		if !a.legacy {
@@ -268,6 +271,9 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 	}
 	if absent != nil {
 		absent.noteDeparted(s.t)
+	}
+	if unsure != nil {
+		unsure.keepDeparted(s.t)
 	}
 	return true
 }

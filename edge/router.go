@@ -51,7 +51,7 @@ type Router struct {
 	creates creates
 	lobbies lobbies
 	denied  expiring[roomKey, struct{}]
-	ghosts  expiring[storeKey, []ghost]
+	ghosts  expiring[storeKey, haunting]
 	buckets buckets
 	shares  shares
 	quiet   quiet // limits log lines that anybody outside can cause

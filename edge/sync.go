@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,8 +19,9 @@ import (
 // Every node opens its own there and then says, in the same lane, that this was all. Until each living node has, the new
 // owner takes nobody off a legacy instance, which knows users only.
 //
-// When a legacy instance comes back after its states have moved, it still believes to have the users that it had. Whoever
-// knows them, the former owner or a node with clients, says so to the node that it came back to.
+// Users who left a legacy instance while it could not be told are named to the node that it attached to, and so are those
+// whom it still believes to have when it comes back after its states have moved. Whoever knows of them says so, the former
+// owner or a node with clients.
 
 // syncTime is how long nobody is taken off at most.
 const syncTime = 5 * time.Second
@@ -123,31 +125,60 @@ func (s *syncs) tell() {
 	}
 }
 
-// sayWhoIsHere tells the node that a legacy instance has attached to that all sessions of this node were opened there; at
-// its first attachment, when nobody can have any, whom it had in an earlier life.
+// sayWhoIsHere tells the node that a legacy instance has attached to that all sessions of this node were opened there, and
+// whom it had in an earlier life. At its first attachment nobody can have any.
 func (r *Router) sayWhoIsHere(in *placement.Instance) {
 	if in.Native || !r.elsewhere(in.Node) {
 		return
 	}
-	var b [link.MaxNotice]byte
+	key := storeKey{in.App, in.StoreID}
+	if left, ok := r.ghosts.get(key); ok && left.told != in.ID { // kept: it may be gone again before the node hears of it
+		r.sendGhosts(in.Node, in.ID, left.users)
+		r.ghosts.put(key, haunting{left.users, in.ID}, time.Now().Add(ghostTime))
+	}
 	if in.Gen > 1 {
-		r.notify(in, appendHere(b[:0], in.ID, in.Gen))
+		var b [noticeHereSize]byte
+		r.notify(in.Node, in.ID, appendHere(b[:0], in.ID, in.Gen))
+	}
+}
+
+// layOwnGhosts does for an instance that has attached here what its registration could not: the table told of the end of
+// its earlier life only now.
+func (r *Router) layOwnGhosts(in *placement.Instance) {
+	if in.Native || in.Node != r.node {
 		return
 	}
-	ghosts, _ := r.ghosts.take(storeKey{in.App, in.StoreID})
+	if left, ok := r.ghosts.take(storeKey{in.App, in.StoreID}); ok {
+		r.spawn(func(ctx context.Context) { r.hearGhosts(ctx, in.ID, left.users) })
+	}
+}
+
+// keepGhosts remembers whom a legacy instance that is gone may still believe to have.
+func (r *Router) keepGhosts(key storeKey, users []ghost) {
+	if len(users) == 0 {
+		return
+	}
+	before, _ := r.ghosts.take(key)
+	users = append(slices.Clip(before.users), users...)
+	r.ghosts.put(key, haunting{users: users[max(0, len(users)-maxDeparted):]}, time.Now().Add(ghostTime))
+}
+
+// sendGhosts tells the node that holds a legacy instance's tunnel who may have left.
+func (r *Router) sendGhosts(node wire.NodeSession, instance wire.InstanceID, ghosts []ghost) {
+	var b [link.MaxNotice]byte
 	for len(ghosts) > 0 {
 		var notice []byte
-		notice, ghosts = appendGhosts(b[:0], in.ID, ghosts)
-		if !r.notify(in, notice) {
+		notice, ghosts = appendGhosts(b[:0], instance, ghosts)
+		if !r.notify(node, instance, notice) {
 			return
 		}
 	}
 }
 
-func (r *Router) notify(in *placement.Instance, notice []byte) bool {
-	err := r.links.Notify(in.Node, in.ID, notice)
+func (r *Router) notify(node wire.NodeSession, instance wire.InstanceID, notice []byte) bool {
+	err := r.links.Notify(node, instance, notice)
 	if err != nil {
-		r.log.Debug("a notice could not be sent", "node", uint64(in.Node), "instance", uint64(in.ID), "error", err)
+		r.log.Debug("a notice could not be sent", "node", uint64(node), "instance", uint64(instance), "error", err)
 	}
 	return err == nil
 }
@@ -167,18 +198,17 @@ func (r *Router) notified(from wire.NodeSession, body []byte) {
 	r.spawn(func(ctx context.Context) { r.hearGhosts(ctx, instance, ghosts) })
 }
 
-// hearGhosts takes users off an instance that had them in an earlier life, once its tunnel is here. One who has come to it
-// since is left alone.
+// hearGhosts takes users off an instance that had them before, once it is here. One who has come to it since is left alone.
 func (r *Router) hearGhosts(ctx context.Context, id wire.InstanceID, ghosts []ghost) {
 	ctx, cancel := context.WithTimeout(ctx, syncTime)
 	defer cancel()
 	for {
 		news := r.syncs.news()
-		if h := r.home(id); h != nil {
-			if a := h.live.Load(); a != nil && !a.away() {
-				r.takeGhostsOff(h, a, ghosts)
-				return
+		if h := r.home(id); h != nil && !h.remote() {
+			for _, g := range ghosts {
+				h.noteDeparted(tunnel.Session{State: g.state, User: g.user})
 			}
+			return
 		}
 		select {
 		case <-news:
@@ -186,13 +216,6 @@ func (r *Router) hearGhosts(ctx context.Context, id wire.InstanceID, ghosts []gh
 			return
 		}
 	}
-}
-
-func (r *Router) takeGhostsOff(h *home, a *attachment, ghosts []ghost) {
-	for _, g := range ghosts {
-		h.takeOff(a, &tunnel.Session{State: g.state, User: g.user})
-	}
-	a.tun.Flush()
 }
 
 // awaitNodes returns when every living node has said whom it has in the states of an attachment, then takes off who left.

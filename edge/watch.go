@@ -96,6 +96,7 @@ func (r *Router) instanceChanged(ctx context.Context, id wire.InstanceID) {
 	} else {
 		r.sayWhoIsHere(&in)
 	}
+	r.layOwnGhosts(&in)
 	r.feed(in.App)
 }
 
@@ -160,11 +161,8 @@ func (r *Router) bury(h *home) {
 	}
 	r.log.Info("instance is gone, its states move", "app", h.app.String(), "instance", uint64(h.id), "store", clip(h.store),
 		"rooms", len(rooms))
-	if h.legacy && len(users) > 0 {
-		if len(users) > maxDeparted {
-			users = users[:maxDeparted]
-		}
-		r.ghosts.put(storeKey{h.app, h.store}, users, time.Now().Add(ghostTime))
+	if h.legacy {
+		r.keepGhosts(storeKey{h.app, h.store}, users)
 	}
 	for _, rm := range rooms {
 		rm.poke()

@@ -134,7 +134,6 @@ func (cn *conn) fail(err error) {
 	cn.mu.Unlock()
 	cn.client.drop(cn)
 	close(cn.down)
-	cn.stop()
 	for _, cl := range calls {
 		if cl.stage.CompareAndSwap(waits, dropped) {
 			cl.err = cn.lost()
@@ -143,6 +142,7 @@ func (cn *conn) fail(err error) {
 		}
 		close(cl.over)
 	}
+	cn.stop() // last: it wakes the writer, who might take another call
 }
 
 // lost is the error of a call that was not sent because the connection has failed.

@@ -3,6 +3,7 @@ package control_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"testing"
 	"testing/synctest"
@@ -206,6 +207,38 @@ func TestOneDialServesAllWhoWaitForIt(t *testing.T) {
 		}
 		if n := c.Counters(); n.Dialled != 1 {
 			t.Errorf("%+v", n)
+		}
+	})
+}
+
+// The first call fills the connection, the second waits behind it when the connection goes.
+func TestACallBehindAnotherWasNotSentWhenTheConnectionGoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, here, there := hosts()
+		l := must(there.Listen(":1"))
+		c := client(t, plain{here}, control.Default())
+		call := func() chan error {
+			result := make(chan error, 1)
+			go func() {
+				_, err := c.Call(t.Context(), there.Addr(1), "b", control.Propose, make([]byte, 1<<20))
+				result <- err
+			}()
+			synctest.Wait()
+			return result
+		}
+		first := call()
+		in := must(l.Accept())
+		_, _ = io.WriteString(in, reply(0, 3, hello)) // and reads nothing
+		synctest.Wait()
+		second := call()
+		_ = l.Close()
+		_, _ = io.WriteString(in, "\xff\xff\xff\xff")
+		defer in.Close()
+		if err := <-first; !errors.Is(err, control.ErrUnknown) {
+			t.Errorf("the first: %v", err)
+		}
+		if err := <-second; !errors.Is(err, control.ErrNotSent) || errors.Is(err, control.ErrUnknown) {
+			t.Errorf("the second: %v", err)
 		}
 	})
 }

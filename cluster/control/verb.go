@@ -17,7 +17,7 @@ const (
 	Leave     Verb = 9  // take me, or somebody, out
 	Authority Verb = 10 // give me what signs certificates
 	Gossip    Verb = 11 // where do members gossip
-	Forward   Verb = 12 // answer an operator's request for me
+	Operators Verb = 12 // answer an operator's request that came to me
 
 	beat   Verb = 254
 	cancel Verb = 255
@@ -25,7 +25,7 @@ const (
 
 var verbs = [...]string{
 	Enrol: "enrol", Enter: "enter", Propose: "propose", Renew: "renew", Probe: "probe", Logins: "logins", Keys: "keys",
-	Status: "status", Leave: "leave", Authority: "authority", Gossip: "gossip", Forward: "forward",
+	Status: "status", Leave: "leave", Authority: "authority", Gossip: "gossip", Operators: "operators",
 }
 
 func (v Verb) String() string {

@@ -21,10 +21,11 @@
 //
 // # What it refuses
 //
-// Packets above 2 KiB, streams above 1 MiB, more than 64 streams at once from others (the oldest is closed), compression,
-// plain text. It counts what it drops by reason ([Gossip.Stats]) and logs one line of a kind in 10 s. Who has a key can
-// lie about others; they refute it (and it is a hint), and can make a node use some memory: memberlist bounds that with
-// about 100 MiB for each message. A packet with a wrong key is not answered; a stream gets an error, encrypted.
+// Packets above 2 KiB, streams above 1 MiB, more than 64 streams at once from others (the oldest is closed), plain text,
+// and what is encrypted in a way that makes memberlist panic (guard.go). It compresses nothing. It counts what it drops by
+// reason ([Gossip.Stats]) and logs one line of a kind in 10 s. A packet with a wrong key is not answered; a stream gets an
+// error, encrypted. Who has a key can lie about others, who refute it (and it is a hint), and can make a node use some
+// memory: memberlist bounds that with about 100 MiB for each message.
 //
 // It does not show suspicions: memberlist tells only of a death. Until then a silent node is listed as live.
 //

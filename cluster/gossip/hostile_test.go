@@ -200,7 +200,7 @@ func TestStreamsAreBounded(t *testing.T) {
 		_, _ = c.Write(head)
 		sent := 0
 		for sent < 19<<20 {
-			n, err := c.Write(make([]byte, 64<<10))
+			n, err := c.Write(bytes.Repeat([]byte{1}, 64<<10))
 			if sent += n; err != nil {
 				break
 			}
@@ -249,6 +249,43 @@ func TestStreamsAreBounded(t *testing.T) {
 		}
 		for _, n := range nodes {
 			n.until(time.Second, "all", lists(names...))
+		}
+	})
+}
+
+// Each of these would end the process in memberlist.
+func TestSealedNonsenseOfAHolderOfTheKeyEndsNothing(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		a, x := w.start(w.config("a", w.host("a", "10.0.0.1"))), w.host("x", "10.0.0.9")
+		old := func(plain ...byte) []byte { // the way that pads
+			p := sealed("north", keyA, plain)
+			p[2+len("north")] = 0
+			return p
+		}
+		send(t, x, a, old(), old(0xff), sealed("north", keyA, nil), sealed("north", keyA, nil)[:20])
+
+		padded := sealedStream("north", keyA, make([]byte, 40))
+		padded[2+len("north")+5] = 0
+		for _, b := range [][]byte{sealedStream("north", keyA, nil), padded} {
+			for _, step := range []int{len(b), 1} { // at once, and byte for byte
+				c, err := x.Dial(t.Context(), a.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				for part := range slices.Chunk(b, step) {
+					if _, err := c.Write(part); err != nil {
+						break
+					}
+					pass(time.Millisecond)
+				}
+				_, _ = io.Copy(io.Discard, c)
+			}
+		}
+		if s := a.Stats(); s.WrongKey != 4+4 {
+			t.Errorf("counted %+v", s)
+		}
+		if !lists("a")(a.byName()) {
+			t.Errorf("lists %+v", a.Members())
 		}
 	})
 }

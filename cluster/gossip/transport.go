@@ -33,6 +33,7 @@ var errStreamLong = fmt.Errorf("a stream has more than %d bytes", maxStream)
 // transport carries memberlist's packets and streams over a Network, on one port of tcp and udp.
 type transport struct {
 	network   Network
+	label     string
 	listener  net.Listener
 	packets   net.PacketConn
 	bound     netip.AddrPort
@@ -53,7 +54,7 @@ type transport struct {
 // bind opens the sockets. Which of tcp's free ports is free for udp as well is found by trying.
 func bind(cfg *Config, counts *counts) (*transport, error) {
 	t := &transport{
-		network: cfg.Network, counts: counts, now: cfg.Now,
+		network: cfg.Network, label: labelOf(cfg.Cluster), counts: counts, now: cfg.Now,
 		taken: make(chan *memberlist.Packet), accepted: make(chan net.Conn), open: make(map[*stream]struct{}),
 	}
 	host, port, err := net.SplitHostPort(cfg.Bind)
@@ -230,6 +231,10 @@ func (t *transport) read() error {
 		if n == 0 {
 			continue
 		}
+		if !passes(buf[:n], t.label) {
+			t.counts.wrongKey.Add(1)
+			continue
+		}
 		p := &memberlist.Packet{Buf: slices.Clone(buf[:n]), From: from, Timestamp: t.now()}
 		select {
 		case t.taken <- p:
@@ -262,11 +267,15 @@ type stream struct {
 	net.Conn
 	transport *transport
 	left      int // bytes that may still be read
+	guard     guard
 }
 
 // admit makes a connection a stream; of too many that others opened the oldest is closed.
 func (t *transport) admit(conn net.Conn, inbound bool) (*stream, error) {
-	s := &stream{conn, t, maxStream}
+	s := &stream{Conn: conn, transport: t, left: maxStream}
+	if inbound {
+		s.guard.label = t.label
+	}
 	var oldest *stream
 	t.mu.Lock()
 	if t.open == nil {
@@ -296,6 +305,11 @@ func (s *stream) Read(b []byte) (int, error) {
 	}
 	n, err := s.Conn.Read(b[:min(len(b), s.left)])
 	s.left -= n
+	if sealed := s.guard.see(b[:n]); sealed != nil {
+		s.transport.counts.wrongKey.Add(1)
+		_ = s.Close()
+		return 0, sealed
+	}
 	return n, err
 }
 

@@ -163,3 +163,30 @@ func FuzzMessage(f *testing.F) {
 		}
 	})
 }
+
+func FuzzGuard(f *testing.F) {
+	label := labelOf("north")
+	f.Add([]byte(label+"\x0a\x00\x00\x00\x1e\x01 and more"), 3)
+	f.Add([]byte(label+"\x0a\x00\x00\x00\x1d\x01"), 100)
+	f.Add([]byte(label+"\x0a\x00\x00\x01\x00\x00"), 1)
+	f.Add([]byte("\xf4\x05south\x0a\x00\x00\x00\x00\x00"), 2)
+	f.Fuzz(func(t *testing.T, data []byte, step int) {
+		// What is said of a stream does not depend on how it is cut.
+		whole, cut := guard{label: label}, guard{label: label}
+		want := whole.see(data)
+		var got error
+		for rest := data; len(rest) > 0 && got == nil; {
+			n := min(max(step, 1), len(rest))
+			got, rest = cut.see(rest[:n]), rest[n:]
+		}
+		if got != want {
+			t.Fatalf("%x is %v at once and %v in pieces of %d", data, want, got, step)
+		}
+		rest, ours := bytes.CutPrefix(data, []byte(label))
+		bad := ours && len(rest) >= 6 && rest[0] == encrypted && (rest[5] != 1 || string(rest[1:5]) < "\x00\x00\x00\x1e")
+		if bad != (want != nil) {
+			t.Fatalf("%x is %v", data, want)
+		}
+		_ = passes(data, label)
+	})
+}

@@ -85,6 +85,15 @@ func (k *Keys) List() []KeyInfo {
 	return list
 }
 
+// Secret returns a secret by its id.
+func (k *Keys) Secret(id KeyID) (Secret, bool) {
+	r := k.now()
+	if i := r.index(id); i >= 0 {
+		return r.secrets[i], true
+	}
+	return Secret{}, false
+}
+
 // Primary returns the secret that is used where only one can be.
 func (k *Keys) Primary() Secret {
 	r := k.now()

@@ -4,14 +4,9 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"math"
 	"path/filepath"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,13 +14,14 @@ import (
 	"github.com/trunkline-edge/trunkline/auth"
 	"github.com/trunkline-edge/trunkline/auth/logins"
 	"github.com/trunkline-edge/trunkline/cluster"
-	"github.com/trunkline-edge/trunkline/cmd/trunkline/certs"
+	"github.com/trunkline-edge/trunkline/cluster/nodeport"
+	"github.com/trunkline-edge/trunkline/cluster/trust"
+	"github.com/trunkline-edge/trunkline/cmd/trunkline/distances"
 	"github.com/trunkline-edge/trunkline/edge"
 	"github.com/trunkline-edge/trunkline/edge/api"
 	"github.com/trunkline-edge/trunkline/edge/client"
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/tunnel"
-	"github.com/trunkline-edge/trunkline/wire"
 )
 
 func (n *node) openTable(ctx context.Context) (err error) {
@@ -47,9 +43,9 @@ func (n *node) openTable(ctx context.Context) (err error) {
 	cfg.GossipAddr, cfg.NodeAddr = n.bound["gossip"][0].Addr().String(), n.bound["node"][0].Addr().String()
 	cfg.Network = n.bound.network(nodeport.OS())
 	if n.dev != nil && n.dev.rtt != nil {
-		cfg.Network = distance.Delayed{Network: cfg.Network, RTT: n.dev.rtt}
+		cfg.Network = distances.Delayed{Network: cfg.Network, RTT: n.dev.rtt}
 	}
-	cfg.Handlers, cfg.Link, cfg.Extra = n.handlers(), n.serveLink, n.extra
+	cfg.Handlers, cfg.Link, cfg.Extra = n.handlers(), n.serveLink, clusterView{n}.extra
 	if n.table, err = cluster.Open(cfg); err != nil {
 		return fmt.Errorf("open the table: %w", err)
 	}
@@ -178,6 +174,8 @@ func (n *node) makeAdmin(context.Context) (err error) {
 	view := operatorsView{n}
 	n.admin, err = admin.New(admin.Config{
 		Listeners: n.adminListeners(), Token: token, NodeID: s.NodeID, Pprof: s.Pprof, Version: thisBuild().Version, Log: n.log,
-	}, admin.Deps{Node: view, Instances: view, States: view, Apps: view, Tokens: view, Sources: n.sources()})
+	}, admin.Deps{
+		Node: view, Instances: view, States: view, Apps: view, Tokens: view, Cluster: clusterView{n}, Sources: n.sources(),
+	})
 	return err
 }

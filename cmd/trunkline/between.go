@@ -3,13 +3,11 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"sync"
 
-	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/auth/logins"
 	"github.com/trunkline-edge/trunkline/cluster/control"
 	"github.com/trunkline-edge/trunkline/cluster/nodeport"
@@ -28,7 +26,7 @@ func (n *node) handlers() map[control.Verb]control.Handler {
 		control.Logins: func(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
 			return n.logins.Answer(ctx, body)
 		},
-		control.Forward: n.answerForward,
+		control.Operators: clusterView{n}.answerOperators,
 	}
 }
 
@@ -109,46 +107,4 @@ func latestSessions(table *placement.Table) map[string]placement.Session {
 		out[s.Node] = s
 	}
 	return out
-}
-
-// forwarded is an operator's request that one node passes on to another, answered its answer.
-type forwarded struct {
-	Method string          `json:"method"`
-	Path   string          `json:"path"`
-	Body   json.RawMessage `json:"body,omitempty"`
-}
-
-type answered struct {
-	Status int             `json:"status"`
-	Body   json.RawMessage `json:"body,omitempty"`
-}
-
-// Forward has another node answer a request.
-func (v clusterView) Forward(ctx context.Context, node, method, path string, body []byte) (status int, answer []byte, err error) {
-	to, ok := latestSessions(v.table.Table())[node]
-	if !ok {
-		return 0, nil, fmt.Errorf("node %q: %w", clip(node), admin.ErrNotFound)
-	}
-	question, err := json.Marshal(forwarded{method, path, body})
-	if err != nil {
-		return 0, nil, fmt.Errorf("pass a request on: %w", err)
-	}
-	text, err := v.table.Call(ctx, to.ID, control.Forward, question)
-	if err != nil {
-		return 0, nil, fmt.Errorf("node %s: %w: %w", node, admin.ErrUnreachable, err)
-	}
-	var a answered
-	if err := json.Unmarshal(text, &a); err != nil {
-		return 0, nil, fmt.Errorf("answer of node %s: %w: %w", node, admin.ErrUnreachable, err)
-	}
-	return a.Status, a.Body, nil
-}
-
-func (n *node) answerForward(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
-	var q forwarded
-	if err := json.Unmarshal(body, &q); err != nil {
-		return nil, fmt.Errorf("a request that was passed on: %w", err)
-	}
-	status, answer := n.admin.Answer(ctx, q.Method, q.Path, q.Body)
-	return json.Marshal(answered{status, answer})
 }

@@ -351,7 +351,16 @@ func TestDrainingNodeIsNotReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer n.discard()
+	run := newStages()
+	defer func() {
+		if err := run.stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		n.bound.close()
+	}()
+	if err := n.start(t.Context(), run); err != nil {
+		t.Fatal(err)
+	}
 	for _, draining := range []bool{false, true} {
 		n.draining.Store(draining)
 		r := httptest.NewRequest("GET", "/readyz?verbose", nil)

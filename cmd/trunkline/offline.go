@@ -1,10 +1,11 @@
 package main
 
 import (
-	"errors"
+	"encoding/hex"
 	"io"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/cluster"
 	"github.com/trunkline-edge/trunkline/cluster/trust"
 )
 
@@ -54,14 +55,28 @@ type recoverReport struct {
 	HasCAKey      bool   `json:"hasCAKey"`                // else a new one is made
 }
 
-var errNotBuilt = errors.New("this build cannot do that yet")
-
 // clusterFiles answers how package cluster does it.
 func clusterFiles() offline {
-	return offline{
-		keygen:  trust.Generate,
-		inspect: func(io.Reader) (snapshotInfo, error) { return snapshotInfo{}, errNotBuilt },
-		restore: func(string, io.Reader) error { return errNotBuilt },
-		recover: func(recoverConfig) (recoverReport, error) { return recoverReport{}, errNotBuilt },
+	return offline{keygen: trust.Generate, inspect: inspectSnapshot, restore: cluster.RestoreSnapshot, recover: recoverNode}
+}
+
+func inspectSnapshot(r io.Reader) (snapshotInfo, error) {
+	i, err := cluster.InspectSnapshot(r)
+	if err != nil {
+		return snapshotInfo{}, err
 	}
+	return snapshotInfo{
+		Cluster: i.Cluster.Name, Incarnation: hex.EncodeToString(i.Cluster.Incarnation[:]), Generation: i.Cluster.Generation, Term: i.Term, Index: i.Index,
+		SavedAt: i.SavedAt, SavedBy: i.SavedBy, Bytes: i.Bytes, Apps: i.Stats.Apps, Instances: i.Stats.Instances, States: i.Stats.Rows,
+	}, nil
+}
+
+func recoverNode(cfg recoverConfig) (recoverReport, error) {
+	r, err := cluster.Recover(cluster.RecoverConfig{DataDir: cfg.DataDir, Apply: cfg.Apply})
+	if err != nil {
+		return recoverReport{}, err
+	}
+	return recoverReport{
+		Cluster: r.Cluster, NodeID: r.Node, ServerID: r.Server, Term: r.Term, LastIndex: r.Index, Generation: r.Generation, NewGeneration: r.NewGeneration, HasCAKey: r.Authority,
+	}, nil
 }

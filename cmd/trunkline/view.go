@@ -67,7 +67,7 @@ func (n *node) adminListeners() []net.Listener {
 
 // sources are the parts that count.
 func (n *node) sources() []admin.Source {
-	list := []admin.Source{n.table, n.logins, restOf{n}}
+	list := []admin.Source{n.table, n.logins, clusterView{n}, restOf{n}}
 	if files, ok := n.cert.(admin.Source); ok {
 		list = append(list, files)
 	}
@@ -212,7 +212,7 @@ func (v operatorsView) instance(in placement.Instance) admin.Instance {
 	return admin.Instance{
 		ID: uint64(in.ID), App: in.App.String(), StoreID: in.StoreID, Kind: kind, Region: in.Region, Capacity: in.Capacity,
 		NodeID: holder.Node, Node: uint64(in.Node), Gen: uint32(in.Gen), Draining: in.Draining, States: in.Rows,
-		Load: load, Connected: at.Connected, Remote: at.Remote, RTTMillis: float64(at.RTT.Microseconds()) / 1000, Queued: at.Queued, Sessions: at.Sessions,
+		Load: load, Connected: at.Connected, Remote: at.Remote, RTTMillis: float64(at.RTT.Microseconds()) / 1000, Queued: at.Queued, Sessions: at.Sessions + at.Guests,
 	}
 }
 

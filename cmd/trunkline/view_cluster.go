@@ -1,115 +1,85 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/cluster"
+	"github.com/trunkline-edge/trunkline/cluster/control"
+	"github.com/trunkline-edge/trunkline/cluster/nodeport"
 	"github.com/trunkline-edge/trunkline/cluster/trust"
 	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/wire"
 )
 
-// clusterView is a node's cluster as package admin shows and changes it.
+// clusterView is a node as one of several, as package admin shows and changes it.
 type clusterView struct{ *node }
 
-// Ready answers why the node is no working part of its cluster, or nil.
+var (
+	errNoLeader  = errors.New("no leader is known")
+	errNoLease   = errors.New("this node's lease is not held: it does not reach the leader")
+	errNotCaught = errors.New("the table has not caught up with what was agreed on when the node started")
+)
+
+// Ready says why this node is not to be counted on as a member.
 func (v clusterView) Ready() error {
 	if v.table.Node() == 0 {
-		return errors.New("the node has not joined: its table has not caught up")
+		return errNotCaught
 	}
 	if _, ok := v.table.Leader(); !ok {
-		return errors.New("no leader is known")
+		return errNoLeader
 	}
 	if _, held := v.table.Lease(); !held {
-		return errors.New("the node's lease is over: it does not reach the leader")
+		return errNoLease
 	}
 	return nil
 }
 
-// Members lists the nodes that the table or gossip knows.
+// Members lists the nodes.
 func (v clusterView) Members(context.Context) ([]admin.Member, error) {
 	leader, _ := v.table.Leader()
-	list := v.table.Members()
-	out := make([]admin.Member, 0, len(list))
-	for _, m := range list {
-		state := m.State
-		switch {
-		case m.Revoked:
-			state = "revoked"
-		case m.Role == "joining" && m.Session == 0 && m.State == "live":
-			state = "joining"
+	var out []admin.Member
+	for _, m := range v.table.Members() {
+		a := admin.Member{
+			NodeID: m.Node, Number: m.Number, Boot: m.Boot, Session: uint64(m.Session), Region: m.Region, NodeAddr: m.NodeAddr, GossipAddr: m.GossipAddr,
+			Version: m.Version, State: m.State, Role: m.Role, Leader: m.Node == leader, Draining: m.Draining, LeaseMillis: -1, Lag: m.Lag,
 		}
-		out = append(out, admin.Member{
-			NodeID: m.Node, Number: m.Number, Boot: m.Boot, Session: uint64(m.Session), Region: m.Region,
-			NodeAddr: m.NodeAddr, GossipAddr: m.GossipAddr, Version: m.Version, State: state, Role: roleWord(m.Role),
-			Leader: m.Session != 0 && m.Node == leader, Draining: m.Draining, LeaseMillis: leftMillis(m.LeaseLeft), Lag: m.Lag,
-		})
+		if m.LeaseLeft >= 0 {
+			a.LeaseMillis = m.LeaseLeft.Milliseconds()
+		}
+		if m.Revoked {
+			a.State = "revoked"
+		}
+		out = append(out, a)
 	}
-	slices.SortStableFunc(out, func(a, b admin.Member) int { return strings.Compare(a.NodeID, b.NodeID) })
+	slices.SortStableFunc(out, func(a, b admin.Member) int { return cmp.Compare(a.NodeID, b.NodeID) })
 	return out, nil
 }
 
-// leftMillis keeps what is not known apart from nothing.
-func leftMillis(d time.Duration) int64 {
-	if d < 0 {
-		return -1
-	}
-	return d.Milliseconds()
-}
-
-func roleWord(role string) string {
-	if role == "joining" {
-		return ""
-	}
-	return role
-}
-
-// extra is what this program adds to what a node says about itself.
-type extra struct {
-	Draining bool         `json:"draining"`
-	Sessions int          `json:"sessions"`
-	Tunnels  int          `json:"tunnels"`
-	Links    []admin.Link `json:"links"`
-}
-
-// extra says how this node's data plane is.
-func (n *node) extra() json.RawMessage {
-	x := extra{Draining: n.draining.Load()}
-	if n.joined.Load() {
-		x.Sessions, x.Tunnels = n.router.Sessions(), n.router.Tunnels()
-		table := n.table.Table()
-		for _, p := range n.router.Peers() {
-			s, ok := table.Session(p.Session)
-			if !ok {
-				continue
-			}
-			x.Links = append(x.Links, admin.Link{
-				Peer: s.Node, Connected: p.Connected == p.Lanes, Unacked: p.Unacked, Breaks: p.Breaks, Since: p.Since,
-			})
-		}
-	}
-	text, err := json.Marshal(x)
-	if err != nil {
-		return nil
-	}
-	return text
+// nodeExtra is what a node adds to its answer about itself: what package cluster does not know.
+type nodeExtra struct {
+	Draining   bool         `json:"draining"`
+	Sessions   int          `json:"sessions"`
+	Tunnels    int          `json:"tunnels"`
+	SyncMillis float64      `json:"syncMillis"`
+	Links      []admin.Link `json:"links"`
 }
 
 // ClusterStatus asks every node how it is.
 func (v clusterView) ClusterStatus(ctx context.Context) (admin.ClusterStatus, error) {
 	info := v.table.Table().Cluster()
 	out := admin.ClusterStatus{
-		Cluster: info.Name, Incarnation: hex.EncodeToString(info.Incarnation[:]), Generation: info.Generation,
-		Profile: profileWord(info.Profile), Region: info.Region, AskedAt: v.settings.NodeID, MaxVoters: v.settings.MaxVoters,
-		Voters: []string{}, Nodes: []admin.NodeStatus{},
+		Cluster: info.Name, Incarnation: hex.EncodeToString(info.Incarnation[:]), Generation: info.Generation, Profile: profileName(info.Profile),
+		Region: info.Region, AskedAt: v.settings.NodeID, MaxVoters: v.settings.MaxVoters, Term: v.table.OwnStatus().Term,
 	}
 	out.Leader, _ = v.table.Leader()
 	for _, p := range v.table.Peers() {
@@ -118,176 +88,240 @@ func (v clusterView) ClusterStatus(ctx context.Context) (admin.ClusterStatus, er
 		}
 	}
 	for _, st := range v.table.Status(ctx) {
-		if st.Node == v.settings.NodeID {
-			out.Term = st.Term
-		}
-		out.Nodes = append(out.Nodes, nodeStatus(&st))
+		out.Nodes = append(out.Nodes, nodeStatusOf(st))
 	}
 	return out, nil
 }
 
-func nodeStatus(st *cluster.NodeStatus) admin.NodeStatus {
-	out := admin.NodeStatus{
-		NodeID: st.Node, Error: st.Error, Session: uint64(st.Session), Region: st.Region, Version: st.Version, Role: st.Role,
-		Leader: st.Leader, Term: st.Term, LastIndex: st.LastIndex, CommitIndex: st.CommitIndex, AppliedIndex: st.AppliedIndex,
-		ContactMillis: max(0, st.LastContact), LeaseHeld: st.LeaseLeft > 0, LeaseMillis: max(0, st.LeaseLeft),
-		Links: []admin.Link{},
-	}
-	var x extra
-	if json.Unmarshal(st.Extra, &x) == nil {
-		out.Draining, out.Sessions, out.Tunnels = x.Draining, x.Sessions, x.Tunnels
-		out.Links = append(out.Links, x.Links...)
-	}
-	return out
-}
-
-func profileWord(p uint8) string {
+func profileName(p uint8) string {
 	if p == placement.MultiRegion {
 		return "multi-region"
 	}
 	return "one-region"
 }
 
+func nodeStatusOf(st cluster.NodeStatus) admin.NodeStatus {
+	var extra nodeExtra
+	if len(st.Extra) > 0 && json.Unmarshal(st.Extra, &extra) != nil && st.Error == "" {
+		st.Error = "its answer cannot be read: is it of another version?"
+	}
+	return admin.NodeStatus{
+		NodeID: st.Node, Error: st.Error, Session: uint64(st.Session), Region: st.Region, Version: st.Version, Role: st.Role, Leader: st.Leader, Term: st.Term,
+		LastIndex: st.LastIndex, CommitIndex: st.CommitIndex, AppliedIndex: st.AppliedIndex, ContactMillis: st.LastContact,
+		LeaseHeld: st.LeaseLeft > 0, LeaseMillis: max(0, st.LeaseLeft),
+		Draining: extra.Draining, Sessions: extra.Sessions, Tunnels: extra.Tunnels, Links: extra.Links, SyncMillis: extra.SyncMillis,
+	}
+}
+
+// extra is for cluster.Config.Extra.
+func (v clusterView) extra() json.RawMessage {
+	x := nodeExtra{Draining: v.draining.Load(), Links: v.links()}
+	if v.joined.Load() {
+		x.Sessions, x.Tunnels = v.router.Sessions(), v.router.Tunnels()
+	}
+	text, err := json.Marshal(x)
+	if err != nil {
+		return nil // plain fields: it cannot be
+	}
+	return text
+}
+
+// links are this node's links, for cluster.Config.Extra: nodes by name, of what package edge/link knows by session.
+func (v clusterView) links() []admin.Link {
+	if !v.joined.Load() {
+		return nil
+	}
+	var out []admin.Link
+	for _, p := range v.router.Peers() {
+		s, ok := v.table.Table().Session(p.Session)
+		if !ok {
+			continue // its session is over: who has it is told by others
+		}
+		out = append(out, admin.Link{Peer: s.Node, Connected: p.Connected == p.Lanes, Unacked: p.Unacked, Breaks: p.Breaks, Since: p.Since})
+	}
+	return out
+}
+
+// Collect says which links are connected.
+func (v clusterView) Collect(emit func(name string, value float64, labels ...string)) {
+	seen := make(map[string]bool)
+	for _, l := range v.links() {
+		if seen[l.Peer] {
+			continue // two lives of one node: the labels are the same
+		}
+		seen[l.Peer] = true
+		up := 0.0
+		if l.Connected {
+			up = 1
+		}
+		emit("link_connected", up, "peer", l.Peer)
+	}
+}
+
 // Peers lists raft's servers.
 func (v clusterView) Peers(context.Context) (admin.Peers, error) {
-	out := admin.Peers{Peers: []admin.Peer{}}
+	out := admin.Peers{Term: v.table.OwnStatus().Term}
 	out.Leader, _ = v.table.Leader()
-	out.Term = v.table.OwnStatus().Term
 	for _, p := range v.table.Peers() {
 		out.Peers = append(out.Peers, admin.Peer{
-			ServerID: p.Server, NodeID: p.Node, Addr: p.Addr, Voter: p.Voter, Leader: p.Leader,
-			Self: p.Node == v.settings.NodeID, ContactMillis: max(-1, p.LastContact),
+			ServerID: p.Server, NodeID: p.Node, Addr: p.Addr, Voter: p.Voter, Leader: p.Leader, Self: p.Node == v.settings.NodeID, ContactMillis: p.LastContact,
 		})
 	}
 	return out, nil
 }
 
-// Leave takes this node out of the cluster; the process then stops by itself.
-func (v clusterView) Leave(ctx context.Context) error {
-	if err := v.table.Leave(ctx); err != nil {
-		return told(err)
+// clusterError turns an error of a change of the cluster into one of the operators' port.
+func clusterError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, control.ErrNotSent), errors.Is(err, control.ErrUnknown), errors.Is(err, placement.ErrStopped):
+		return fmt.Errorf("%w (%w: is there a leader? `trunkline status`)", err, admin.ErrUnavailable)
 	}
-	v.leaving.Do(func() { close(v.left) })
-	return nil
+	return fmt.Errorf("%w: %w", err, admin.ErrRefused)
+}
+
+// changeTime bounds a change of the cluster that waits for a leader.
+const changeTime = 30 * time.Second
+
+// Leave takes this node out of the cluster; the node then stops.
+func (v clusterView) Leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime) // once begun it is carried out, whoever still listens
+	defer cancel()
+	err := v.table.Leave(ctx)
+	if err == nil {
+		v.leaving.Do(func() { close(v.left) })
+	}
+	return clusterError(err)
 }
 
 // ForceRemove takes another node out.
 func (v clusterView) ForceRemove(ctx context.Context, node string) error {
-	if err := v.other(node); err != nil {
-		return err
-	}
-	return told(v.table.ForceRemove(ctx, node))
+	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	return clusterError(v.table.ForceRemove(ctx, node))
 }
 
 // Revoke shuts another node out.
 func (v clusterView) Revoke(ctx context.Context, node string) error {
-	if err := v.other(node); err != nil {
-		return err
-	}
-	return told(v.table.Revoke(ctx, node))
+	ctx, cancel := context.WithTimeout(ctx, changeTime)
+	defer cancel()
+	return clusterError(v.table.Revoke(ctx, node))
 }
 
-// other refuses this node itself, and a name that nobody has.
-func (v clusterView) other(node string) error {
-	if node == v.settings.NodeID {
-		return fmt.Errorf("this is the node that you ask: ask another one: %w", admin.ErrRefused)
-	}
-	if _, known := v.table.Table().NodeInfo(node); !known {
-		return fmt.Errorf("node %q: %w", clip(node), admin.ErrNotFound)
-	}
-	return nil
-}
-
-// told names the kind of an error for the operator.
-func told(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, placement.ErrUnknown), errors.Is(err, placement.ErrStopped),
-		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return fmt.Errorf("%w: %w", admin.ErrUnavailable, err)
-	}
-	return fmt.Errorf("%w: %w", admin.ErrRefused, err)
-}
-
-// Snapshot writes down the table.
+// Snapshot writes the table down.
 func (v clusterView) Snapshot(_ context.Context, w io.Writer) error {
 	_, err := v.table.SnapshotSave(w)
 	return err
 }
 
-// Keys says which secrets the nodes have.
+// Keys says which node has which secrets.
 func (v clusterView) Keys(ctx context.Context) (admin.KeyList, error) {
 	states, err := v.table.KeyStatus(ctx)
 	if err != nil {
-		return admin.KeyList{}, told(err)
+		return admin.KeyList{}, clusterError(err)
 	}
-	out := admin.KeyList{Cluster: v.table.Table().Cluster().Name, Keys: []admin.Key{}, Members: []admin.KeyMember{}}
-	members := map[string]*admin.KeyMember{}
-	member := func(node string) *admin.KeyMember {
-		if members[node] == nil {
-			members[node] = &admin.KeyMember{NodeID: node, Keys: []string{}}
+	out := admin.KeyList{Cluster: v.table.Table().Cluster().Name}
+	members := make(map[string]*admin.KeyMember)
+	of := func(name string) *admin.KeyMember {
+		if members[name] == nil {
+			members[name] = &admin.KeyMember{NodeID: name}
 		}
-		return members[node]
+		return members[name]
 	}
-	for _, st := range states {
-		id := string(st.ID)
-		out.Keys = append(out.Keys, admin.Key{
-			ID: id, Primary: slices.Contains(st.Primary, v.settings.NodeID), Missing: append([]string{}, slices.Concat(st.Missing, st.Silent)...),
-		})
-		for _, node := range st.Has {
-			member(node).Keys = append(member(node).Keys, id)
+	for _, k := range states {
+		id := string(k.ID)
+		out.Keys = append(out.Keys, admin.Key{ID: id, Primary: slices.Contains(k.Primary, v.settings.NodeID), Missing: k.Missing})
+		for _, name := range k.Has {
+			of(name).Keys = append(of(name).Keys, id)
 		}
-		for _, node := range st.Primary {
-			member(node).Primary = id
+		for _, name := range k.Primary {
+			of(name).Primary = id
 		}
-		for _, node := range st.Missing {
-			member(node)
-		}
-		for _, node := range st.Silent {
-			member(node).Error = "it does not answer"
+		for _, name := range k.Silent {
+			of(name).Error = "it does not answer"
 		}
 	}
 	for _, m := range members {
 		out.Members = append(out.Members, *m)
 	}
-	slices.SortFunc(out.Members, func(a, b admin.KeyMember) int { return strings.Compare(a.NodeID, b.NodeID) })
+	slices.SortFunc(out.Members, func(a, b admin.KeyMember) int { return cmp.Compare(a.NodeID, b.NodeID) })
 	return out, nil
 }
 
-// AddKey gives every node a secret.
-func (v clusterView) AddKey(ctx context.Context, secret admin.Secret) (string, error) {
-	var given *trust.Secret
-	if secret != "" {
-		s, err := trust.ParseSecret(string(secret))
+// AddKey gives every node a further secret.
+func (v clusterView) AddKey(ctx context.Context, text admin.Secret) (string, error) {
+	var secret *trust.Secret
+	if text != "" {
+		s, err := trust.ParseSecret(string(text))
 		if err != nil {
-			return "", fmt.Errorf("%w: %w", admin.ErrRefused, err)
+			return "", fmt.Errorf("%w: %w", err, admin.ErrRefused)
 		}
-		given = &s
+		secret = &s
 	}
-	id, err := v.table.KeyAdd(ctx, given)
-	return string(id), keyTold(err)
+	id, err := v.table.KeyAdd(ctx, secret)
+	return string(id), keyError(err)
 }
 
 // UseKey has every node encrypt with a secret.
 func (v clusterView) UseKey(ctx context.Context, id string) error {
-	return keyTold(v.table.KeyUse(ctx, trust.KeyID(id)))
+	return keyError(v.table.KeyUse(ctx, trust.KeyID(id)))
 }
 
-// DropKey has every node forget a secret.
+// DropKey has no node accept a secret any more.
 func (v clusterView) DropKey(ctx context.Context, id string) error {
-	return keyTold(v.table.KeyDrop(ctx, trust.KeyID(id)))
+	return keyError(v.table.KeyDrop(ctx, trust.KeyID(id)))
 }
 
-// keyTold names the kind of an error of a rotation: a step that others must make possible first can be tried again.
-func keyTold(err error) error {
-	switch {
-	case err == nil:
+func keyError(err error) error {
+	if err == nil {
 		return nil
-	case errors.Is(err, trust.ErrNoKey):
-		return fmt.Errorf("%w: %w", admin.ErrNotFound, err)
-	case errors.Is(err, trust.ErrTooManyKeys):
-		return fmt.Errorf("%w: %w", admin.ErrRefused, err)
 	}
-	return fmt.Errorf("%w: %w", admin.ErrNotYet, err)
+	return fmt.Errorf("%w (`trunkline key status` shows who is in the way): %w", err, admin.ErrNotYet)
+}
+
+// question is an operator's request as it crosses from node to node.
+type question struct {
+	Method string `json:"method"`
+	Path   string `json:"path"`
+}
+
+// forwardTime bounds how long another node may take.
+const forwardTime = 5 * time.Second
+
+// Forward has another node answer.
+func (v clusterView) Forward(ctx context.Context, node, method, path string, _ []byte) (int, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, forwardTime)
+	defer cancel()
+	to := wire.NodeSession(0)
+	for _, s := range v.table.Table().Sessions() {
+		if s.Node == node {
+			to = max(to, s.ID) // the latest life
+		}
+	}
+	if to == 0 {
+		return 0, nil, fmt.Errorf("no node with a session is called %s (`trunkline members` lists them): %w", node, admin.ErrNotFound)
+	}
+	body, err := json.Marshal(question{method, path})
+	if err != nil {
+		return 0, nil, err
+	}
+	answer, err := v.table.Call(ctx, to, control.Operators, body)
+	if err == nil && len(answer) < 2 {
+		err = errors.New("its answer is too short")
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("node %s: %w: %w", node, err, admin.ErrUnreachable)
+	}
+	return int(binary.BigEndian.Uint16(answer)), answer[2:], nil
+}
+
+// answerOperators is the handler of that verb: cluster.Config.Handlers[control.Operators].
+func (v clusterView) answerOperators(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
+	var q question
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("an operator's request: %w", err)
+	}
+	status, answer := v.admin.Answer(ctx, q.Method, q.Path, nil)
+	return append(binary.BigEndian.AppendUint16(nil, uint16(status)), answer...), nil
 }

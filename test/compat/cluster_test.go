@@ -39,6 +39,7 @@ func TestThreeNodesAreOneCoordinator(t *testing.T) {
 	t.Cleanup(tab.Close)
 	second := &player{conn: tab, user: user, token: token}
 	second.acknowledged(t)
+	second.asks(t, "both here") // so the backend has it
 	alice.Close()
 	second.asks(t, "still here")
 	if gone := backend.events("unsubscribe"); len(gone) > 0 {

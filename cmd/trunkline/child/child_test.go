@@ -171,12 +171,12 @@ func TestTailKeepsTheEnd(t *testing.T) {
 func TestStartDevReadsThePorts(t *testing.T) {
 	g, _, _ := startGroup(t)
 	t.Setenv("CHILD_TEST_MODE", "dev")
-	t.Setenv("CHILD_TEST_PORTS", `{"pid":1,"client":["127.0.0.1:1","[::1]:1"],"tunnel":["127.0.0.1:2"],"tcp":["127.0.0.1:3"],"admin":["127.0.0.1:4"],"caFile":"ca.pem"}`)
+	t.Setenv("CHILD_TEST_PORTS", `{"pid":1,"client":["127.0.0.1:1","[::1]:1"],"tunnel":["127.0.0.1:2"],"tcp":["127.0.0.1:3"],"admin":["127.0.0.1:4"],"node":["127.0.0.1:5"],"caFile":"ca.pem"}`)
 	d, err := g.StartDev(t.Context(), t.TempDir(), "--pprof")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Client != "127.0.0.1:1" || d.Tunnel != "127.0.0.1:2" || d.TCP != "127.0.0.1:3" || d.Admin != "127.0.0.1:4" || d.CAFile != "ca.pem" {
+	if d.Client != "127.0.0.1:1" || d.Tunnel != "127.0.0.1:2" || d.TCP != "127.0.0.1:3" || d.Admin != "127.0.0.1:4" || d.Node != "127.0.0.1:5" || d.CAFile != "ca.pem" {
 		t.Fatalf("%+v", d)
 	}
 	t.Setenv("CHILD_TEST_PORTS", `{"client":["127.0.0.1:1"]}`)

@@ -1,4 +1,4 @@
-// Package distance puts delays between nodes that run on one machine, for a small world on a laptop: `trunkline dev --nodes`.
+// Package distances puts delays between nodes that run on one machine, for a small world on a laptop: `trunkline dev --nodes`.
 //
 // Its one job is to wrap a network so that what a node sends to another arrives as late as it would between their regions.
 // Each end delays what it sends by half of the round trip; a dial takes a whole one. Order is kept, nothing is lost, and
@@ -7,7 +7,7 @@
 // # Goroutines
 //
 // A delayed connection has one, which writes what has come due and ends with the connection. Packets wait in timers.
-package distance
+package distances
 
 import (
 	"context"

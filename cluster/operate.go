@@ -1,0 +1,204 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/cluster/control"
+	"github.com/trunkline-edge/trunkline/cluster/nodeport"
+	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// HandOver is for a node that stops and means to come back: leadership goes to another voter, gossip says goodbye, and the
+// session stays open until its lease is over, so that the node finds its instances if it is back before.
+func (n *Node) HandOver(ctx context.Context) error {
+	n.mu.Lock()
+	n.leaving = true
+	n.mu.Unlock()
+	return errors.Join(n.yield(ctx), n.gossip.Leave(ctx))
+}
+
+// yield gives the leadership away, if this node has it and there is another voter.
+func (n *Node) yield(ctx context.Context) error {
+	r := n.replica.Load()
+	if r == nil || !r.Leading() {
+		return nil
+	}
+	for _, s := range r.Servers() {
+		if s.Voter && s.ID != n.place().Server {
+			return r.TransferLeadership(ctx, "")
+		}
+	}
+	return nil
+}
+
+// Leave takes this node out of the cluster for good: its replica is removed, so that the number of voters shrinks, its
+// session ends, and gossip says goodbye. Afterwards the node answers nothing more: stop it. Started again with the same
+// data it asks for --join. The last voter cannot leave.
+func (n *Node) Leave(ctx context.Context) error {
+	r := n.replica.Load()
+	if r == nil || n.Node() == 0 {
+		return errors.New("leave the cluster: this node is not a member")
+	}
+	others := 0
+	for _, s := range r.Servers() {
+		if s.Voter && nodeOf(s.ID) != n.cfg.NodeID {
+			others++
+		}
+	}
+	if others == 0 {
+		return errors.New("leave the cluster: this node is the only voter, and the table would be lost with it: stop it instead")
+	}
+	n.mu.Lock()
+	n.leaving = true
+	n.mu.Unlock()
+	err := n.depart(ctx)
+	if err == nil {
+		err = n.setPlace(func(m *member) { m.Left = true })
+	}
+	if err != nil {
+		n.mu.Lock()
+		n.leaving = false
+		n.mu.Unlock()
+		return fmt.Errorf("leave the cluster: %w", err)
+	}
+	n.log.Info("this node has left the cluster")
+	return n.gossip.Leave(ctx)
+}
+
+// depart has the leader remove this node, which is not this node any more.
+func (n *Node) depart(ctx context.Context) error {
+	body := appendText(appendU64(nil, uint64(n.Node())), n.cfg.NodeID)
+	for {
+		changed := n.leaderChanged()
+		if err := n.yield(ctx); err != nil {
+			return err
+		}
+		_, err := n.callLeader(ctx, control.Leave, body)
+		if err == nil || !errors.Is(err, errNobody) && !errors.Is(err, control.ErrUnknown) {
+			return err
+		}
+		pause := time.NewTimer(retryPause)
+		select {
+		case <-changed:
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return errors.Join(ctx.Err(), err)
+		}
+		pause.Stop()
+	}
+}
+
+// takeLeave removes a node that leaves, or that an operator wants to be gone: session 0 means all of its sessions, by force.
+func (n *Node) takeLeave(ctx context.Context, from nodeport.Peer, body []byte) ([]byte, error) {
+	f := fields{b: body}
+	session, node := wire.NodeSession(f.u64()), f.text()
+	if f.bad || node == "" {
+		return nil, errBadCall
+	}
+	if session != 0 && node != from.NodeID {
+		return nil, coded(codeDenied, "%s may not leave for %s", from.NodeID, node)
+	}
+	if !n.leading() {
+		return nil, n.notLeader()
+	}
+	if session == 0 {
+		return nil, n.removeNode(ctx, node)
+	}
+	if err := n.removeServers(ctx, node); err != nil {
+		return nil, err
+	}
+	_, err := n.one(ctx, &placement.EndSession{Session: session, At: n.cfg.Now().Unix()})
+	return nil, err
+}
+
+// removeServers removes a node's replicas, as the leader.
+func (n *Node) removeServers(ctx context.Context, node string) error {
+	r := n.replica.Load()
+	for _, s := range r.Servers() {
+		if nodeOf(s.ID) != node {
+			continue
+		}
+		if err := r.Remove(ctx, s.ID); err != nil {
+			return err
+		}
+		n.log.Info("a replica was removed", "node", node, "server", s.ID)
+	}
+	return nil
+}
+
+// removeNode removes a node by force, as the leader.
+func (n *Node) removeNode(ctx context.Context, node string) error {
+	r, err := n.one(ctx, &placement.Unbind{NodeID: node, At: n.cfg.Now().Unix()})
+	if err != nil {
+		return err
+	}
+	if r.Outcome != placement.Done {
+		return coded(codeUnable, "nobody knows a node %q", node)
+	}
+	n.port.Cut(node)
+	return n.removeServers(ctx, node)
+}
+
+// ForceRemove removes a node that does not answer: its sessions end, its replica is removed, and its id is free for
+// another key. If it lives it finds itself out of the cluster and enters again as a new one; to keep it out, use Revoke.
+func (n *Node) ForceRemove(ctx context.Context, node string) error {
+	if node == n.cfg.NodeID {
+		return errors.New("remove a node by force: ask another node to remove this one, or have it leave")
+	}
+	body := appendText(appendU64(nil, 0), node)
+	err := n.untilLed(ctx, func() error {
+		if n.leading() {
+			return n.removeNode(ctx, node)
+		}
+		_, err := n.callLeader(ctx, control.Leave, body)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("remove node %q by force: %w", node, err)
+	}
+	return nil
+}
+
+// untilLed repeats something until a leader has answered.
+func (n *Node) untilLed(ctx context.Context, do func() error) error {
+	for {
+		changed := n.leaderChanged()
+		err := do()
+		if !errors.Is(err, errNobody) && !isCode(err, codeNotLeader) {
+			return err
+		}
+		pause := time.NewTimer(retryPause)
+		select {
+		case <-changed:
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return errors.Join(ctx.Err(), err)
+		case <-n.stopped:
+			pause.Stop()
+			return placement.ErrStopped
+		}
+		pause.Stop()
+	}
+}
+
+// Revoke shuts a node out: its sessions end, its connections are closed by all nodes, and neither its certificate nor a
+// new one lets it in, until it is removed by force.
+func (n *Node) Revoke(ctx context.Context, node string) error {
+	if node == n.cfg.NodeID {
+		return errors.New("revoke: ask another node to revoke this one")
+	}
+	r, err := n.one(ctx, &placement.Revoke{NodeID: node, At: n.cfg.Now().Unix()})
+	if err == nil && r.Outcome != placement.Done {
+		err = errors.New("nobody knows this node")
+	}
+	if err != nil {
+		return fmt.Errorf("revoke node %q: %w", node, err)
+	}
+	return nil // the leader removes its replica
+}
