@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math"
@@ -27,56 +28,62 @@ func (w *world) settle() {
 	l.checkPlayers()
 }
 
-// sameTables waits until the tables of all live nodes are the same and fails the test when they do not become so.
+// sameTables waits until every live node was seen with a table of one index, and compares those: at one index, all are
+// the same to the last byte.
 func (w *world) sameTables() {
 	t := w.t
 	t.Helper()
-	what := ""
-	same := within(patience, func() bool {
-		var first []byte
+	seen := map[uint64]map[string]bool{} // by index: nodes that had it
+	sums := map[uint64][32]byte{}
+	problem := ""
+	met := within(patience, func() bool {
 		for _, n := range w.live() {
-			digest, about, err := n.digest()
+			index, sum, err := n.digest()
 			if err != nil {
-				what = n.name + ": " + err.Error()
+				problem = n.name + ": " + err.Error()
 				return false
 			}
-			if first == nil {
-				first = digest
+			if seen[index] == nil {
+				seen[index], sums[index] = map[string]bool{}, sum
 			}
-			if !bytes.Equal(first, digest) {
-				what = fmt.Sprintf("%s has %s", n.name, about)
-				return false
+			if sums[index] != sum {
+				t.Fatalf("the table of %s at index %d differs from that of %v", n.name, index, seen[index])
 			}
+			seen[index][n.name] = true
+			if len(seen[index]) == len(w.live()) {
+				return true
+			}
+			problem = fmt.Sprintf("%s is at index %d", n.name, index)
 		}
-		return true
+		return false
 	})
-	if !same {
-		t.Fatalf("the tables of the nodes do not become the same: %s", what)
+	if !met {
+		t.Fatalf("the tables of the nodes do not come to one index: %s", problem)
 	}
 	if w.load == nil {
 		return
 	}
-	rows := w.load.rows(w.live()[0])
-	for _, n := range w.live()[1:] {
-		if other := w.load.rows(n); !maps.Equal(rows, other) {
-			t.Errorf("%s lists other states than %s", n.name, w.live()[0].name)
-		}
-	}
+	until(t, "all nodes to list the same states", patience, func() bool {
+		rows := w.load.rows(w.live()[0])
+		return !slices.ContainsFunc(w.live(), func(n *node) bool { return !maps.Equal(rows, w.load.rows(n)) })
+	})
 }
 
-// digest sums up the table of a node, with the index to which it has come.
-func (n *node) digest() (sum []byte, about string, err error) {
+// digest sums up the table of a node and says at which index it is.
+func (n *node) digest() (index uint64, sum [32]byte, err error) {
 	ctx, cancel := call()
 	defer cancel()
 	var saved bytes.Buffer
 	if err := n.operator().Snapshot(ctx, &saved); err != nil {
-		return nil, "", err
+		return 0, sum, err
 	}
+	all := saved.Bytes()
 	info, err := coordinator.InspectSnapshot(&saved)
 	if err != nil {
-		return nil, "", err
+		return 0, sum, err
 	}
-	return digestOf(info), fmt.Sprintf("%+v", info), nil
+	table := all[:len(all)-sha256.Size] // behind a head that says who saved it and when
+	return info.Index, sha256.Sum256(table[int64(len(table))-info.Bytes:]), nil
 }
 
 // checkCreates checks that no acknowledged create is lost at any node, and that none was made twice.

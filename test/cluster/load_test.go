@@ -9,6 +9,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,9 +30,11 @@ func newApp() app {
 
 // plan says what works on a world while it is broken.
 type plan struct {
-	backends int // native ones, on n1, n2 and so on in turns
-	players  int // a third of them of the oldest protocol, the others of the SDK, by WebSocket and TCP in turns
-	pinned   bool
+	backends int           // native ones, on n1, n2 and so on in turns
+	players  int           // a third of them of the oldest protocol, the others of the SDK, by WebSocket and TCP in turns
+	hosts    int           // backends and players run on so many hosts, the first ones; 0: on all
+	tunnels  []string      // nodes that backends attach to; nil: any
+	edges    []string      // nodes that players connect to; nil: any, their own host's first where the SDK does not choose
 	pace     time.Duration // between two messages of a player; 0: 100 ms
 	moves    bool          // whether states may move: instances die
 }
@@ -68,6 +71,9 @@ func (w *world) work(p plan) *load {
 	if p.pace == 0 {
 		p.pace = 100 * time.Millisecond
 	}
+	if p.hosts == 0 {
+		p.hosts = len(w.nodes)
+	}
 	l := &load{history: newHistory(t), w: w, app: newApp(), plan: p}
 	w.load = l
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -87,7 +93,7 @@ func (w *world) work(p plan) *load {
 	for range max(2, p.backends*2) {
 		l.states = append(l.states, l.mustCreate())
 	}
-	l.join()
+	l.join("")
 	for i := range 2 {
 		l.go_(fmt.Sprintf("creator-%d", i+1), 60*time.Millisecond, l.creates)
 		l.go_(fmt.Sprintf("lister-%d", i+1), 150*time.Millisecond, l.lists)
@@ -99,10 +105,12 @@ func (w *world) work(p plan) *load {
 
 // attach starts a native backend on the host of the node in turn; it tries all nodes.
 func (l *load) attach(i int) *process {
-	host := l.w.nodes[i%len(l.w.nodes)].host
+	host := l.w.nodes[i%l.plan.hosts].host
 	r := backendRole{Kind: native, Store: fmt.Sprintf("store-%d", i+1), Region: host.Region, Secret: l.app.secret}
 	for _, n := range l.w.nodes {
-		r.Addrs = append(r.Addrs, n.host.Addr.String()+":7147")
+		if l.plan.tunnels == nil || slices.Contains(l.plan.tunnels, n.name) {
+			r.Addrs = append(r.Addrs, n.host.Addr.String()+":7147")
+		}
 	}
 	p := startRole(l.w.t, l.history, host, r.Store, role{Backend: &r})
 	l.backends = append(l.backends, p)
@@ -163,24 +171,25 @@ func (l *load) create(who string, at *node, token string) string {
 	return e.State
 }
 
-// join starts the players: on every host those whose first node is there.
-func (l *load) join() {
+// join starts the players: on every host those whose first node is there. What is put before their names tells those of
+// two loads apart.
+func (l *load) join(before string) {
 	w := l.w
 	crowds := make([]crowdRole, len(w.nodes))
 	for i := range l.plan.players {
-		home := i % len(w.nodes)
-		p := playerRole{Kind: native, User: fmt.Sprintf("user-%d", i+1), State: l.states[i%len(l.states)]}
+		home := i % l.plan.hosts
+		p := playerRole{Kind: native, User: fmt.Sprintf("%suser-%d", before, i+1), State: l.states[i%len(l.states)]}
 		p.Token = l.token(p.User)
 		form := "ws://%s:8080"
-		switch i / len(w.nodes) % 3 {
+		switch i / l.plan.hosts % 3 {
 		case 0:
 			p.Kind = legacy
 		case 1:
 			form = "tcp://%s:7148"
 		}
 		for k := range w.nodes {
-			if k == 0 || !l.plan.pinned {
-				p.Addrs = append(p.Addrs, fmt.Sprintf(form, w.nodes[(home+k)%len(w.nodes)].host.Addr))
+			if at := w.nodes[(home+k)%len(w.nodes)]; l.plan.edges == nil || slices.Contains(l.plan.edges, at.name) {
+				p.Addrs = append(p.Addrs, fmt.Sprintf(form, at.host.Addr))
 			}
 		}
 		crowds[home].Players = append(crowds[home].Players, p)
@@ -189,7 +198,7 @@ func (l *load) join() {
 	for i, c := range crowds {
 		if len(c.Players) > 0 {
 			c.App, c.Pace = l.app.id, l.plan.pace
-			startRole(w.t, l.history, w.nodes[i].host, "crowd-"+w.nodes[i].name, role{Crowd: &c})
+			startRole(w.t, l.history, w.nodes[i].host, before+"crowd-"+w.nodes[i].name, role{Crowd: &c})
 		}
 	}
 }

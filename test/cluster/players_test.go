@@ -29,12 +29,9 @@ type backendRole struct {
 	Kind, Store, Region string
 	Addrs               []string // tunnel ports
 	Secret              string   // handed over by the environment, which no log shows
-
-	teller
 }
 
 func (r *backendRole) run() error {
-	r.out = os.Stdout
 	if r.Kind == native {
 		return r.serveNative()
 	}
@@ -48,14 +45,14 @@ func (r *backendRole) note(op string, state wire.StateID, user string, data []by
 	} else {
 		e.Key = string(data)
 	}
-	r.tell(e)
+	say(e)
 }
 
 func (r *backendRole) serveNative() error {
 	b, err := sdk.NewBackend(sdk.BackendConfig{
 		Addrs: r.Addrs, Secret: sdk.Secret(r.Secret), StoreID: r.Store, Region: r.Region, Plain: true,
-		OnAttached: func(addr string) { r.tell(event{Op: "attached", Store: r.Store, Addr: addr}) },
-		OnDetached: func(err error) { r.tell(event{Op: "detached", Store: r.Store, Text: fmt.Sprint(err)}) },
+		OnAttached: func(addr string) { say(event{Op: "attached", Store: r.Store, Addr: addr}) },
+		OnDetached: func(err error) { say(event{Op: "detached", Store: r.Store, Text: fmt.Sprint(err)}) },
 		Log:        slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	}, sdk.Handlers{
 		NewState: func(s *sdk.State, user string, data []byte) error {
@@ -92,11 +89,11 @@ func (r *backendRole) serveLegacy() error {
 		b, err := legacybackend.Dial(ctx, addr, first, r.onFrame)
 		cancel()
 		if err == nil {
-			r.tell(event{Op: "attached", Store: r.Store, Addr: addr})
+			say(event{Op: "attached", Store: r.Store, Addr: addr})
 			err = r.keep(b)
 			b.Close()
 		}
-		r.tell(event{Op: "detached", Store: r.Store, Text: fmt.Sprint(err)})
+		say(event{Op: "detached", Store: r.Store, Text: fmt.Sprint(err)})
 		time.Sleep(redial)
 	}
 }
@@ -131,8 +128,6 @@ type crowdRole struct {
 	App     string
 	Pace    time.Duration
 	Players []playerRole
-
-	teller
 }
 
 // playerRole is one client in one state.
@@ -142,7 +137,6 @@ type playerRole struct {
 }
 
 func (r *crowdRole) run() error {
-	r.out = os.Stdout
 	var all sync.WaitGroup
 	for _, p := range r.Players {
 		all.Go(func() {
@@ -161,17 +155,17 @@ func (r *crowdRole) run() error {
 func (r *crowdRole) heard(p playerRole, data []byte) {
 	words := strings.Fields(string(data))
 	if len(words) != 3 || words[1] != p.User {
-		r.tell(event{Op: "mistake", User: p.User, State: p.State, Text: fmt.Sprintf("%.80q", data)})
+		say(event{Op: "mistake", User: p.User, State: p.State, Text: fmt.Sprintf("%.80q", data)})
 		return
 	}
 	n, _ := strconv.Atoi(words[2])
-	r.tell(event{Op: "heard", User: p.User, State: p.State, Store: words[0], N: n})
+	say(event{Op: "heard", User: p.User, State: p.State, Store: words[0], N: n})
 }
 
 func (r *crowdRole) playNative(p playerRole) {
 	about := func(op string, e event) {
 		e.Op, e.User, e.State = op, p.User, p.State
-		r.tell(e)
+		say(e)
 	}
 	client, err := sdk.NewClient(sdk.ClientConfig{
 		Addrs: p.Addrs, App: r.App, State: p.State, Token: p.Token,
@@ -203,10 +197,10 @@ func (r *crowdRole) send(ctx context.Context, p playerRole, send func([]byte) er
 			return
 		}
 		if err := send(strconv.AppendInt(nil, int64(n), 10)); err == nil {
-			r.tell(event{Op: "sent", User: p.User, State: p.State, N: n})
+			say(event{Op: "sent", User: p.User, State: p.State, N: n})
 			n++
 		} else {
-			r.tell(event{Op: "unsent", User: p.User, State: p.State, N: n, Text: err.Error()})
+			say(event{Op: "unsent", User: p.User, State: p.State, N: n, Text: err.Error()})
 		}
 	}
 }
@@ -237,7 +231,7 @@ func (r *crowdRole) playLegacy(p playerRole) {
 				mu.Lock()
 				now = ws
 				mu.Unlock()
-				r.tell(event{Op: "connected", User: p.User, State: p.State, Addr: addr})
+				say(event{Op: "connected", User: p.User, State: p.State, Addr: addr})
 				continue
 			}
 			r.heard(p, m.Data)
@@ -248,7 +242,7 @@ func (r *crowdRole) playLegacy(p playerRole) {
 		if ws != nil {
 			ws.Close()
 		}
-		r.tell(event{Op: "disconnected", User: p.User, State: p.State, Text: err.Error()})
+		say(event{Op: "disconnected", User: p.User, State: p.State, Text: err.Error()})
 		time.Sleep(200 * time.Millisecond)
 	}
 }

@@ -3,7 +3,6 @@ package cluster
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -183,18 +182,15 @@ func play(text string) int {
 	return 0
 }
 
-// tellers write events of a child, a line each, in one piece.
-type teller struct {
-	mu  sync.Mutex
-	out io.Writer
-}
+var saying sync.Mutex
 
-func (w *teller) tell(e event) {
+// say writes an event of a child, in one piece, unbuffered: what a child said is known even when it is killed.
+func say(e event) {
 	e.At = time.Now().UnixNano()
 	line, _ := json.Marshal(e)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.out.Write(append(line, '\n'))
+	saying.Lock()
+	defer saying.Unlock()
+	os.Stdout.Write(append(line, '\n'))
 }
 
 // within asks again and again until done says so, for at most a time, and says whether it did.
