@@ -143,6 +143,7 @@ var help = map[string]string{
 	"login_store_write_failures_total":     "Batches of logins that could not be written.",
 	"login_store_removed_total":            "Logins removed because --login-retention had passed.",
 	"login_store_imported_total":           "Logins taken over from batches of other nodes.",
+	"login_store_asks_failed_total":        "Questions to the login stores of other nodes that failed.",
 	"tokens_minted_total":                  "Tokens signed.",
 	"tokens_refused_total":                 "Tokens refused, by reason.",
 	"token_cache_hits_total":               "Tokens found in the cache of checked ones.",

@@ -60,7 +60,7 @@ func (n *Node) enterAnew(ctx context.Context) error {
 // confirm has the leader check this node's place, and note where it is reached now. Where the replica leads itself, or
 // knows who does, nobody else need be found.
 func (n *Node) confirm(ctx context.Context) error {
-	server := n.place().Server
+	server, checks := n.place().Server, n.every(lineEvery)
 	err := n.persist(ctx, "the cluster has not confirmed this node's place yet", func(ctx context.Context, addr string) error {
 		if n.leading() {
 			_, err := n.admit(ctx, n.cfg.NodeID, server, n.nodeAddr)
@@ -70,9 +70,11 @@ func (n *Node) confirm(ctx context.Context) error {
 			addr = leader
 		}
 		_, err := n.askToEnter(ctx, addr, server)
-		if errors.Is(err, trust.ErrIncarnation) {
-			if err := n.enrolAt(ctx, addr); err != nil {
-				return err
+		if errors.Is(err, trust.ErrIncarnation) || errors.Is(err, control.ErrNotSent) && checks.due() {
+			// Of another incarnation, revoked, or with a certificate that is not taken any more: who proves to know the
+			// secret is told.
+			if cerr := n.enrolAt(ctx, addr); errors.As(cerr, new(final)) {
+				return cerr
 			}
 		}
 		return err

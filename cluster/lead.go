@@ -253,13 +253,22 @@ func (n *Node) grant(ctx context.Context, report renewalReport) ([]byte, error) 
 		return nil, coded(codeSessionOver, "node session %d is over", report.session)
 	}
 	n.lag.note(report.session, report.applied)
+	return nil, n.await(ctx, r, report.session)
+}
+
+// await waits for the tick that answers a renewal.
+func (n *Node) await(ctx context.Context, r *renewal, session wire.NodeSession) error {
 	select {
 	case granted := <-r.done:
 		if !granted {
-			return nil, n.notLeader()
+			return n.notLeader()
 		}
-		return nil, nil
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
+	// It may have been ended after it was looked for, and before the tick was proposed: then this came too late.
+	if _, ok := n.table.Session(session); !ok {
+		return coded(codeSessionOver, "node session %d is over", session)
+	}
+	return nil
 }

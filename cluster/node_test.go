@@ -15,7 +15,10 @@ import (
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// memberlist gives nothing to wait for its last probe by.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
 
 var app = wire.AppIDOf("secret")
 

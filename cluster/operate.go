@@ -109,6 +109,10 @@ func (n *Node) takeLeave(ctx context.Context, from nodeport.Peer, body []byte) (
 	if session == 0 {
 		return nil, n.removeNode(ctx, node)
 	}
+	// The votes first, so that an odd number is left.
+	if err := n.plan(ctx, node); err != nil {
+		return nil, err
+	}
 	if err := n.removeServers(ctx, node); err != nil {
 		return nil, err
 	}

@@ -173,7 +173,7 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 
 // denied is why a node gets neither certificate nor session.
 func (n *Node) denied() error {
-	return fmt.Errorf("node %q: %w: use another id, or have an operator remove the node by force (trunkline force-remove %[1]s)", n.cfg.NodeID, placement.ErrDenied)
+	return fmt.Errorf("node %q: %w: remove it by force (trunkline force-remove %[1]s at another node), or use another id", n.cfg.NodeID, placement.ErrDenied)
 }
 
 // meta is what gossip tells of this node.

@@ -66,6 +66,9 @@ func (n *Node) followNodes() error {
 		if n.going() {
 			return nil
 		}
+		if info, _ := n.table.NodeInfo(n.cfg.NodeID); info.Revoked {
+			return n.denied()
+		}
 		return ErrSessionOver
 	}
 	return n.setPlace(func(m *member) {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,8 +38,10 @@ type Cluster struct {
 	Seed uint64
 	Rand *rand.Rand
 	// Keys are the key file of all nodes; Change, if set before Start, changes the configuration of each life.
-	Keys   *trust.Keys
-	Change func(node string, c *cluster.Config)
+	Keys *trust.Keys
+	// OwnKeys gives each node a key file of its own with the same secrets.
+	OwnKeys bool
+	Change  func(node string, c *cluster.Config)
 
 	t     testing.TB
 	log   *record
@@ -54,7 +57,9 @@ type Node struct {
 	// Join is what the node is told to join; changed between lives.
 	Join []string
 
-	c *Cluster
+	c     *Cluster
+	keys  *trust.Keys
+	moves int
 
 	mu   sync.Mutex
 	life *life
@@ -218,9 +223,66 @@ func (n *Node) Start() *Node {
 	return n
 }
 
+// Open opens a life of the node without running it. Close it, or see it fail.
+func (n *Node) Open() (*cluster.Node, error) { return n.open() }
+
+// Keys are the node's secrets.
+func (n *Node) Keys() *trust.Keys {
+	if !n.c.OwnKeys {
+		return n.c.Keys
+	}
+	if n.keys == nil {
+		n.keys = n.ownKeys()
+	}
+	return n.keys
+}
+
+// ownKeys copies the cluster's secrets into a key file of the node's.
+func (n *Node) ownKeys() *trust.Keys {
+	path := filepath.Join(n.c.t.TempDir(), "cluster.key")
+	text := fmt.Sprintf("trunkline-key 1 %s\n%s primary\n", n.c.Keys.Name(), n.c.Keys.Primary().Reveal())
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		n.c.t.Fatal(err)
+	}
+	keys, err := trust.LoadKeys(path)
+	if err != nil {
+		n.c.t.Fatal(err)
+	}
+	return keys
+}
+
+// Move gives the node another address, between two lives.
+func (n *Node) Move(addr string) {
+	n.moves++
+	n.Host = n.c.Net.Host(fmt.Sprintf("%s-%d", n.Name, n.moves), addr)
+}
+
+// FlipBit flips one bit of a file of the node's table, between two lives: of the first that matches, at an offset.
+func (n *Node) FlipBit(pattern string, at int64) {
+	n.c.t.Helper()
+	files, err := filepath.Glob(filepath.Join(n.Dir, "raft", pattern))
+	if err != nil || len(files) == 0 {
+		n.c.t.Fatalf("no file %s of %s: %v", pattern, n.Name, err)
+	}
+	f, err := os.OpenFile(files[0], os.O_RDWR, 0)
+	if err != nil {
+		n.c.t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	_, err = f.ReadAt(b[:], at)
+	if err == nil {
+		b[0] ^= 4
+		_, err = f.WriteAt(b[:], at)
+	}
+	if err != nil {
+		n.c.t.Fatal(err)
+	}
+}
+
 func (n *Node) open() (*cluster.Node, error) {
 	cfg := cluster.Default()
-	cfg.DataDir, cfg.NodeID, cfg.Region, cfg.Keys, cfg.Join = n.Dir, n.Name, n.Region, n.c.Keys, n.Join
+	cfg.DataDir, cfg.NodeID, cfg.Region, cfg.Keys, cfg.Join = n.Dir, n.Name, n.Region, n.Keys(), n.Join
 	cfg.Network, cfg.NodeAddr, cfg.GossipAddr = n.Host, n.Host.Addr(NodePort), n.Host.Addr(GossipPort)
 	cfg.OpenFile, cfg.Version = n.Disk.open, "test"
 	cfg.Log = slog.New(slog.NewTextHandler(n.c.log, &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", n.Name)

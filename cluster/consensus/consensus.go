@@ -130,12 +130,19 @@ func (r *Replica) config() *raft.Config {
 	// 64 entries of the greatest size are 16 MiB: what a follower that is behind can be sent within the time of one call.
 	c.MaxAppendEntries = 64
 	c.BatchApplyCh = true
-	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = time.Minute, 16_384, 4096
+	c.SnapshotInterval, c.SnapshotThreshold, c.TrailingLogs = time.Minute, 16_384, maxTrailing
 	c.ShutdownOnRemove = false // a replica that was removed says so itself, and its owner ends it
 	c.NoLegacyTelemetry = true
-	c.Logger = logger(r.cfg.Log)
+	c.Logger = logger(r.cfg.Log, r.cfg.Now)
 	return c
 }
+
+// maxTrailing and minTrailing bound how many entries stay in the log behind a snapshot, for who was away for a moment; within
+// them it is as many as SnapshotBytes hold.
+const (
+	maxTrailing = 4096
+	minTrailing = 64
+)
 
 func (r *Replica) openStores() (err error) {
 	if r.cfg.Dir == "" {
@@ -177,7 +184,7 @@ func (r *Replica) openSnapshots() error {
 			return fmt.Errorf("remove half a snapshot: %w", err)
 		}
 	}
-	if r.snaps, err = raft.NewFileSnapshotStoreWithLogger(r.cfg.Dir, 2, logger(r.cfg.Log)); err != nil {
+	if r.snaps, err = raft.NewFileSnapshotStoreWithLogger(r.cfg.Dir, 2, logger(r.cfg.Log, r.cfg.Now)); err != nil {
 		return fmt.Errorf("open snapshots: %w", err)
 	}
 	list, err := r.snaps.List()

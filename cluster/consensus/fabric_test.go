@@ -101,6 +101,5 @@ type group struct {
 	ids    []string
 	addrs  []string
 	peers  []*peer
-	timing Timing
 	change func(i int, cfg *Config)
 }

@@ -65,6 +65,7 @@ func onDisks(t *testing.T, timing func() Timing) (*group, *[3]disk) {
 
 // A leader whose disk hangs goes on sending heartbeats, so nobody else would ever lead: it gives up by itself.
 func TestLeaderWithAHangingDiskGivesUp(t *testing.T) {
+	t.Parallel()
 	g, disks := onDisks(t, OneRegion)
 	lead := g.leader()
 	lead.fill(t, 10)
@@ -103,6 +104,7 @@ func TestLeaderWithAHangingDiskGivesUp(t *testing.T) {
 
 // A follower whose disk hangs ends; nobody else is disturbed.
 func TestFollowerWithAHangingDiskEnds(t *testing.T) {
+	t.Parallel()
 	g, disks := onDisks(t, OneRegion)
 	lead, i := g.leader(), g.follower()
 	term, follower := lead.Term(), g.peers[i]
@@ -117,6 +119,37 @@ func TestFollowerWithAHangingDiskEnds(t *testing.T) {
 	lead.commit(t, &placement.OpenSession{NodeID: "n"})
 	if !lead.Leading() || lead.Term() != term {
 		t.Error("the leader changed")
+	}
+}
+
+// Where the disks of the followers hang, the leader tries to hand over and cannot. It is not the one to end: they do.
+func TestLeaderOfHangingFollowersGoesOn(t *testing.T) {
+	t.Parallel()
+	g, disks := onDisks(t, OneRegion)
+	lead := g.leader()
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
+	var followers []*peer
+	for i, p := range g.peers {
+		if p != lead {
+			disks[i].set(func(d *disk) { d.hangs = release })
+			followers = append(followers, p)
+		}
+	}
+	for _, p := range followers {
+		<-p.ended
+		if !errors.Is(p.err, ErrStuck) {
+			t.Errorf("a follower ended with %v", p.err)
+		}
+	}
+	if lead.counts.transfers.Load() == 0 {
+		t.Error("the leader did not try to hand over")
+	}
+	until(t, "the leader to miss them", func() bool { return !lead.Leading() }, lead.Changed)
+	select {
+	case <-lead.ended:
+		t.Errorf("the leader ended with %v", lead.err)
+	default:
 	}
 }
 
@@ -193,6 +226,7 @@ func TestVoteThatFailsEndsTheReplica(t *testing.T) {
 
 // The leader's disk is full: another leads, nothing is lost, and when there is room again it has everything.
 func TestFullDiskOfALeader(t *testing.T) {
+	t.Parallel()
 	g, disks := onDisks(t, quick)
 	first := g.leader()
 	i := g.index(first)
@@ -259,9 +293,10 @@ func (g *group) resync(i int) {
 }
 
 func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
+	t.Parallel()
 	flip := func(b []byte) { b[0] ^= 4 }
 	t.Run("log", func(t *testing.T) {
-		g := newGroup(t, 3, nil)
+		g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 		g.leader().fill(t, 100)
 		i := g.follower()
 		g.same()
@@ -270,7 +305,7 @@ func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
 		g.resync(i)
 	})
 	t.Run("snapshot", func(t *testing.T) {
-		g := newGroup(t, 3, nil)
+		g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 		g.leader().fill(t, 5000)
 		g.same()
 		i := g.follower()
@@ -284,7 +319,7 @@ func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
 		g.resync(i)
 	})
 	t.Run("description of a snapshot", func(t *testing.T) {
-		g := newGroup(t, 3, nil)
+		g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 		g.leader().fill(t, 100)
 		g.same()
 		i := g.follower()
@@ -295,7 +330,7 @@ func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
 		g.resync(i)
 	})
 	t.Run("vote", func(t *testing.T) {
-		g := newGroup(t, 3, nil)
+		g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 		i := g.follower()
 		g.down(i)
 		for _, at := range []int64{0, voteBlock} {
@@ -308,7 +343,8 @@ func TestFlippedBitIsRefusedAndSyncedAgain(t *testing.T) {
 // A bit that flips below a running replica is found when the entry is read, by a leader for a follower that was away.
 // The replica ends, not the process.
 func TestFlippedBitBelowARunningReplica(t *testing.T) {
-	g := newGroup(t, 3, nil)
+	t.Parallel()
+	g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 	away := g.follower()
 	g.down(away)
 	lead := g.leader()

@@ -6,14 +6,18 @@ import (
 	"time"
 )
 
+// quick is short, and long enough for a machine that has other things to do.
 func quick() Timing {
-	return Timing{150 * time.Millisecond, 150 * time.Millisecond, 100 * time.Millisecond}
+	return Timing{400 * time.Millisecond, 400 * time.Millisecond, 400 * time.Millisecond}
 }
+
+// calm is for tests in which nobody may lose the leadership by accident.
+func calm() Timing { return Timing{time.Second, time.Second, time.Second} }
 
 // newGroup starts voters of a new cluster with a formed table.
 func newGroup(t *testing.T, voters int, change func(i int, cfg *Config)) *group {
 	t.Helper()
-	g := &group{t: t, net: newFabric(), timing: quick(), change: change}
+	g := &group{t: t, net: newFabric(), change: change}
 	var servers []Server
 	for i := range voters {
 		g.add()
@@ -44,7 +48,7 @@ func (g *group) add() int {
 
 func (g *group) config(i int) Config {
 	cfg := testConfig(g.t, g.dirs[i])
-	cfg.ID, cfg.Addr, cfg.Timing = g.ids[i], g.addrs[i], g.timing
+	cfg.ID, cfg.Addr, cfg.Timing = g.ids[i], g.addrs[i], quick()
 	h := g.net.listen(cfg.Addr, cfg.ID)
 	cfg.Listener, cfg.Dial = h, h.dial
 	if g.change != nil {

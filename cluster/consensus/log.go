@@ -88,6 +88,20 @@ func (s *logStore) last() uint64 {
 	return s.first + uint64(len(s.refs)) - 1
 }
 
+// newest returns how many of the newest entries have no more bytes than given, between minTrailing and maxTrailing.
+func (s *logStore) newest(bytes int64) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for n < len(s.refs) && n < maxTrailing {
+		if bytes -= int64(s.refs[len(s.refs)-1-n].size); bytes < 0 {
+			return max(uint64(n), minTrailing)
+		}
+		n++
+	}
+	return maxTrailing
+}
+
 // GetLog reads an entry and compares its checksum: ErrCorrupt.
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package consensus
 import (
 	"errors"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 // The leader is killed again and again under proposals: nothing that was answered is lost, and the tables stay the same.
 func TestNothingAnsweredIsLostWithTheLeader(t *testing.T) {
+	t.Parallel()
 	g := newGroup(t, 3, nil)
 	node := g.leader().commit(t, &placement.OpenSession{NodeID: "n"})[0].Node
 	inst := g.leader().commit(t, &placement.Register{App: wire.AppID{1}, StoreID: "s", Node: node})[0].Instance
@@ -98,7 +100,8 @@ func TestFollowerFarBehindGetsASnapshot(t *testing.T) {
 }
 
 func TestLeadershipIsHandedOver(t *testing.T) {
-	g := newGroup(t, 3, nil)
+	t.Parallel()
+	g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 	lead := g.leader()
 	to := g.follower()
 	if err := lead.TransferLeadership(t.Context(), g.ids[to]); err != nil {
@@ -122,7 +125,8 @@ func TestLeadershipIsHandedOver(t *testing.T) {
 
 // The life of a replica: without a vote, with one, without, gone; and it comes back and disturbs nobody.
 func TestReplicaJoinsIsPromotedDemotedAndRemoved(t *testing.T) {
-	g := newGroup(t, 3, nil)
+	t.Parallel()
+	g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 	g.leader().fill(t, 100)
 	late := g.joined()
 	g.same()
@@ -154,7 +158,7 @@ func TestReplicaJoinsIsPromotedDemotedAndRemoved(t *testing.T) {
 	step(lead.Remove(ctx, d), a, b, c)
 	term := lead.Term()
 	g.net.cut(g.addrs[late], false)
-	time.Sleep(10 * g.timing.Election) // what must not happen has no event to wait for
+	time.Sleep(4 * calm().Election) // what must not happen has no event to wait for
 	if !lead.Leading() || lead.Term() != term {
 		t.Errorf("the leader of term %d is in term %d, leading: %v", term, lead.Term(), lead.Leading())
 	}
@@ -177,7 +181,8 @@ func TestReplicaJoinsIsPromotedDemotedAndRemoved(t *testing.T) {
 
 // A leader that is removed stops leading, and goes on running until its owner ends it.
 func TestLeaderThatIsRemovedStepsDown(t *testing.T) {
-	g := newGroup(t, 3, nil)
+	t.Parallel()
+	g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 	lead := g.leader()
 	if err := lead.Remove(t.Context(), lead.cfg.ID); err != nil {
 		t.Fatal(err)
@@ -194,16 +199,20 @@ func TestLeaderThatIsRemovedStepsDown(t *testing.T) {
 
 // A replica that comes back at another address is found there once the configuration has it, or Resolve says so.
 func TestReplicaMovesToAnotherAddress(t *testing.T) {
-	moved := map[string]string{}
+	t.Parallel()
+	var moved sync.Map
 	g := newGroup(t, 3, func(_ int, cfg *Config) {
-		cfg.Resolve = func(id string) (string, bool) { // written only while nobody of the two is asked
-			addr, ok := moved[id]
-			return addr, ok
+		cfg.Timing = calm()
+		cfg.Resolve = func(id string) (string, bool) {
+			addr, ok := moved.Load(id)
+			if !ok {
+				return "", false
+			}
+			return addr.(string), true
 		}
 	})
-	for i, how := range []string{"voter", "non-voter"} {
-		who := g.follower()
-		lead := g.leader()
+	for _, how := range []string{"voter", "non-voter", "resolved"} {
+		who, lead := g.follower(), g.leader()
 		if how == "non-voter" {
 			if err := lead.Demote(t.Context(), g.ids[who]); err != nil {
 				t.Fatal(err)
@@ -212,9 +221,11 @@ func TestReplicaMovesToAnotherAddress(t *testing.T) {
 		before := g.voters()
 		g.down(who)
 		lead.commit(t, &placement.OpenSession{NodeID: "n"})
-		g.addrs[who] = []string{"elsewhere", "somewhere"}[i]
+		g.addrs[who] = "of the " + how
 		g.up(who)
-		if err := lead.SetAddress(t.Context(), g.ids[who], g.addrs[who]); err != nil {
+		if how == "resolved" {
+			moved.Store(g.ids[who], g.addrs[who])
+		} else if err := lead.SetAddress(t.Context(), g.ids[who], g.addrs[who]); err != nil {
 			t.Fatal(err)
 		}
 		g.same()
@@ -225,7 +236,8 @@ func TestReplicaMovesToAnotherAddress(t *testing.T) {
 }
 
 func TestTickIsCommittedEverywhereAndChangesNothing(t *testing.T) {
-	g := newGroup(t, 3, nil)
+	t.Parallel()
+	g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 	lead := g.leader()
 	before := lead.table.Stats()
 	first, err := lead.Tick(t.Context())
@@ -267,7 +279,8 @@ func TestLeaderWithoutAMajorityGetsNoTick(t *testing.T) {
 }
 
 func TestLeaderKnowsWhomItReaches(t *testing.T) {
-	g := newGroup(t, 3, nil)
+	t.Parallel()
+	g := newGroup(t, 3, func(_ int, cfg *Config) { cfg.Timing = calm() })
 	lead, gone := g.leader(), g.follower()
 	if at := lead.Contact(g.ids[gone]); time.Since(at) > time.Second {
 		t.Errorf("a living follower was last heard of at %v", at)

@@ -37,7 +37,7 @@ func (r *Replica) Run(ctx context.Context) error {
 		if r.Leading() {
 			r.summon()
 		}
-		r.stream.cut()
+		_ = r.trans.Close()
 	}
 	return errors.Join(err, r.shutdown(&helpers, err))
 }
@@ -125,7 +125,7 @@ func (r *Replica) shutdown(helpers *sync.WaitGroup, cause error) error {
 	done := make(chan error, 1)
 	go func() { // ends when the disk has let go of raft
 		r.settle(stuck)
-		r.stream.cut()
+		_ = r.trans.Close() // cuts the stream
 		err := r.raft.Load().Shutdown().Error()
 		r.trans.CloseStreams()
 		r.stream.wait()
@@ -144,7 +144,7 @@ func (r *Replica) shutdown(helpers *sync.WaitGroup, cause error) error {
 	case err := <-done:
 		return err
 	case <-time.After(endTime):
-		r.stream.cut()
+		_ = r.trans.Close()
 		r.end()
 		return fmt.Errorf("%w: raft has not ended after %v", ErrStuck, endTime)
 	}
@@ -204,8 +204,15 @@ func (r *Replica) grown(bytes int64) {
 
 // snapshot takes a snapshot, after which raft drops the log that it makes needless. What fails is tried again.
 func (r *Replica) snapshot() {
-	began := r.cfg.Now()
-	switch err := r.raft.Load().Snapshot().Error(); {
+	began, rf := r.cfg.Now(), r.raft.Load()
+	if r.log != nil {
+		conf := rf.ReloadableConfig()
+		conf.TrailingLogs = r.log.newest(r.cfg.SnapshotBytes)
+		if err := rf.ReloadConfig(conf); err != nil {
+			r.cfg.Log.Error("the length of the log could not be set", "err", err)
+		}
+	}
+	switch err := rf.Snapshot().Error(); {
 	case err == nil:
 		r.counts.snapshots.Add(1)
 		r.cfg.Log.Info("table snapshot written", "took", r.cfg.Now().Sub(began))

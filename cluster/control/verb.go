@@ -18,6 +18,7 @@ const (
 	Authority Verb = 10 // give me what signs certificates
 	Gossip    Verb = 11 // where do members gossip
 	Operators Verb = 12 // answer an operator's request that came to me
+	Lobbies   Verb = 13 // which lobbies do you remember
 
 	beat   Verb = 254
 	cancel Verb = 255
@@ -25,7 +26,7 @@ const (
 
 var verbs = [...]string{
 	Enrol: "enrol", Enter: "enter", Propose: "propose", Renew: "renew", Probe: "probe", Logins: "logins", Keys: "keys",
-	Status: "status", Leave: "leave", Authority: "authority", Gossip: "gossip", Operators: "operators",
+	Status: "status", Leave: "leave", Authority: "authority", Gossip: "gossip", Operators: "operators", Lobbies: "lobbies",
 }
 
 func (v Verb) String() string {

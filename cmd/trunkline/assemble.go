@@ -139,7 +139,7 @@ func (n *node) makeEdge() (err error) {
 		Listed: s.Apps == "listed", PublicURL: s.PublicURL,
 		LoginsPerSecond: float64(s.LimitLoginsPerIP), LiftLoopback: n.dev != nil,
 	}, api.Deps{
-		Tokens: n.tokens, Providers: n.people, Logins: n.logins, Apps: appRules{n}, Rooms: n.router,
+		Tokens: n.tokens, Providers: n.people, Logins: n.logins, Apps: appRules{n}, Rooms: &rooms{Router: n.router, node: n},
 		Keys: n.publicKeys, Ready: n.ready, Clock: time.Now, Log: n.log,
 	})
 	if err != nil {

@@ -26,6 +26,7 @@ func (n *node) handlers() map[control.Verb]control.Handler {
 		control.Logins: func(ctx context.Context, _ nodeport.Peer, body []byte) ([]byte, error) {
 			return n.logins.Answer(ctx, body)
 		},
+		control.Lobbies:   n.answerLobbies,
 		control.Operators: clusterView{n}.answerOperators,
 	}
 }

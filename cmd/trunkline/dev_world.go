@@ -81,7 +81,7 @@ func (c *devCommand) worlds() []settings {
 		s.BindAddr = []string{host}
 		s.AdminAddr = host + ":" + listenFlag{addr: s.AdminAddr}.port()
 		if len(c.RTT) > 0 {
-			s.Region = c.RTT[i%len(c.RTT)]
+			s.Region, s.Profile = c.RTT[i%len(c.RTT)], "multi-region"
 		}
 		if s.DataDir != "" {
 			s.DataDir = filepath.Join(s.DataDir, s.NodeID)

@@ -361,6 +361,9 @@ func TestDrainingNodeIsNotReady(t *testing.T) {
 	if err := n.start(t.Context(), run); err != nil {
 		t.Fatal(err)
 	}
+	for again := time.NewTicker(10 * time.Millisecond); n.ready() != nil; {
+		<-again.C // for its lease
+	}
 	for _, draining := range []bool{false, true} {
 		n.draining.Store(draining)
 		r := httptest.NewRequest("GET", "/readyz?verbose", nil)

@@ -48,6 +48,11 @@ func (n *node) ready() error {
 	case !n.joined.Load():
 		return errNotUp
 	}
+	// A lease outlives the election of a leader, so a node that has lost its leader for a moment is not taken out of the
+	// load balancer; one that is cut off is.
+	if _, held := n.table.Lease(); !held {
+		return errNoLease
+	}
 	return n.router.Ready()
 }
 

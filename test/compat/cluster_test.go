@@ -1,6 +1,7 @@
 package compat
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/trunkline-edge/trunkline/test/compat/legacyclient"
@@ -47,4 +48,33 @@ func TestThreeNodesAreOneCoordinator(t *testing.T) {
 	}
 	second.Close()
 	backend.await(t, "unsubscribeUser", of("unsubscribe", state, user))
+}
+
+// A lobby that was made at one node is listed by the others.
+func TestLobbiesOfAllNodesAreListed(t *testing.T) {
+	t.Parallel()
+	one, a := startNodes(t, true, serveArgs(t)), newApp()
+	for _, n := range one.all() {
+		n.clients, n.tunnels, n.players = n, n, n
+	}
+	a.backend(t, one, "store-1")
+	var rooms []string
+	for _, n := range one.all() {
+		c := startNode(t, "client-sdk at "+n.host, "client.mjs", "API_BASE="+n.http(), "APP_ID="+a.id)
+		plant(c.do(t, map[string]any{"do": "login"}).Token)
+		rooms = append(rooms, c.do(t, map[string]any{"do": "createPublic", "region": "London", "initialConfig": map[string]any{}}).Room)
+	}
+	for _, n := range one.all() {
+		c := startNode(t, "client-sdk listing at "+n.host, "client.mjs", "API_BASE="+n.http(), "APP_ID="+a.id)
+		listed := c.do(t, map[string]any{"do": "lobbies", "region": "London"}).Lobbies
+		var got []string
+		for _, l := range listed {
+			got = append(got, l["roomId"].(string))
+		}
+		for i, room := range rooms {
+			if !slices.Contains(got, room) {
+				t.Errorf("%s lists %v, not %s of node %d", n.host, got, room, i+1)
+			}
+		}
+	}
 }
