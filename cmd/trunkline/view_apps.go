@@ -17,11 +17,11 @@ import (
 // MintTest mints a token for a developer: of the given user, or of a new
 // anonymous one.
 func (v operatorsView) MintTest(ctx context.Context, app wire.AppID, t admin.TestToken) (admin.Token, error) {
+	if err := v.caughtUp(); err != nil {
+		return admin.Token{}, err
+	}
 	if !appRules(v).Allowed(app) {
 		return admin.Token{}, fmt.Errorf("app %s: make it with `trunkline apps create`: %w", app, admin.ErrNotFound)
-	}
-	if !v.joined.Load() {
-		return admin.Token{}, fmt.Errorf("%w: %w", errNotUp, admin.ErrUnavailable)
 	}
 	id := auth.Identity{Type: auth.TypeNickname, ID: t.User, Name: or(t.Name, t.User)}
 	if t.User == "" {
@@ -43,6 +43,9 @@ func (v operatorsView) MintTest(ctx context.Context, app wire.AppID, t admin.Tes
 
 // Apps lists the apps in the order of their ids.
 func (v operatorsView) Apps(context.Context) ([]admin.App, error) {
+	if err := v.caughtUp(); err != nil {
+		return nil, err
+	}
 	var out []admin.App
 	for _, a := range v.table.Table().Apps() {
 		out = append(out, appOf(a))
@@ -52,6 +55,9 @@ func (v operatorsView) Apps(context.Context) ([]admin.App, error) {
 
 // App answers one app.
 func (v operatorsView) App(_ context.Context, id wire.AppID) (admin.App, error) {
+	if err := v.caughtUp(); err != nil {
+		return admin.App{}, err
+	}
 	a, ok := v.table.Table().App(id)
 	if !ok {
 		return admin.App{}, noApp(id, placement.ErrNoApp)
