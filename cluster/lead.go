@@ -172,7 +172,7 @@ func (n *Node) renew(ctx context.Context) error {
 	over := make(chan struct{}, 1)
 	for {
 		g.TryGo(func() error {
-			if err := n.renewOnce(ctx); errors.Is(err, ErrSessionOver) {
+			if err := n.renewOnce(ctx, n.Node()); errors.Is(err, ErrSessionOver) {
 				select {
 				case over <- struct{}{}:
 				default:
@@ -192,11 +192,11 @@ func (n *Node) renew(ctx context.Context) error {
 	}
 }
 
-func (n *Node) renewOnce(ctx context.Context) error {
+func (n *Node) renewOnce(ctx context.Context, session wire.NodeSession) error {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
 	sent := n.cfg.Now()
-	own := n.renewal()
+	own := n.renewal(session)
 	var err error
 	if n.leading() {
 		_, err = n.grant(ctx, own)
@@ -238,8 +238,8 @@ type renewalReport struct {
 	server  string
 }
 
-func (n *Node) renewal() renewalReport {
-	return renewalReport{session: n.Node(), applied: n.table.Index(), server: n.place().Server}
+func (n *Node) renewal(session wire.NodeSession) renewalReport {
+	return renewalReport{session: session, applied: n.table.Index(), server: n.place().Server}
 }
 
 func (r renewalReport) append(dst []byte) []byte {
