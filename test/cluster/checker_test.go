@@ -312,7 +312,8 @@ func (l *load) checkPlayers() {
 	}
 	t.Logf("players: %d sent, %d heard; of the SDK's: %d gaps told (%d messages given up), %d numbers missing at backends; %d connections ended",
 		count["sent"], count["heard"], count["gap"], lost, missing, count["disconnected"])
-	if missing > 0 && !l.plan.moves {
+	// What is under way to a node or an instance when it dies, or is taken for dead, may be lost.
+	if missing > 0 && !l.plan.moves && count["kill"]+count["stopped"] == 0 {
 		t.Errorf("%d messages of SDK clients are missing between others that arrived", missing)
 	}
 }

@@ -99,9 +99,9 @@ func TestLegacyBackendFollowsItsAddress(t *testing.T) {
 		if err := first.host.Take(home); err != nil {
 			t.Fatal(err)
 		}
-		old := &load{history: l.history, w: w, app: newApp(), plan: plan{hosts: 1, pace: l.plan.pace, edges: []string{"n1"}, players: 3}, ctx: l.ctx}
+		old := &load{history: newHistory(t), w: w, app: newApp(), plan: plan{hosts: 1, pace: l.plan.pace, edges: []string{"n1"}, players: 3}, ctx: l.ctx}
 		r := backendRole{Kind: legacy, Store: "old-1", Addrs: []string{home.String() + ":7147"}, Secret: old.app.secret}
-		startRole(t, l.history, w.nodes[0].host, r.Store, role{Backend: &r})
+		startRole(t, old.history, w.nodes[0].host, r.Store, role{Backend: &r})
 		until(t, "the legacy backend", patience, func() bool { return old.tunnels(w.nodes[0])[r.Store] == first.name })
 		old.states = []string{old.mustCreate(), old.mustCreate()}
 		old.join("old-")
@@ -120,6 +120,7 @@ func TestLegacyBackendFollowsItsAddress(t *testing.T) {
 			t.Errorf("its states have moved: epochs %v, before %v", after, before)
 		}
 		first.restart()
+		old.checkPlayers()
 		w.settle()
 	})
 }

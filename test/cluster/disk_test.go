@@ -45,16 +45,9 @@ func TestLeadersDiskIsFull(t *testing.T) {
 			t.Fatalf("%s leads, not the node with the small disk", leader.name)
 		}
 		at := time.Now()
-		written := l.fill(func() bool { return !small.runs() || small.members()["n1"].Leader == false })
-		t.Logf("%d MiB of entries and the disk was full", written>>20)
-		until(t, "another leader", patience, func() bool {
-			ctx, cancel := call()
-			defer cancel()
-			p, err := w.nodes[1].operator().Peers(ctx)
-			return err == nil && p.Leader != "" && p.Leader != small.name
-		})
-		l.creatable(t, w.nodes[1])
-		t.Logf("another leads, and states are created, %v after the first entry", time.Since(at).Round(time.Millisecond))
+		written := l.fill(func() bool { return w.nodes[1].follows(small) })
+		t.Logf("%d MiB of entries in %v, and another node leads", written>>20, time.Since(at).Round(time.Millisecond))
+		t.Logf("states are created %v later", l.creatable(t, w.nodes[1]).Round(time.Millisecond))
 		if said := small.said(); !strings.Contains(said, "no space left") {
 			t.Error("the log of the node does not say that its disk is full")
 		}
@@ -70,6 +63,14 @@ func TestLeadersDiskIsFull(t *testing.T) {
 		w.together(patience)
 		w.settle()
 	})
+}
+
+// follows says whether the node knows a leader that is not the one before.
+func (n *node) follows(before *node) bool {
+	ctx, cancel := call()
+	defer cancel()
+	p, err := n.operator().Peers(ctx)
+	return err == nil && p.Leader != "" && p.Leader != before.name
 }
 
 // fill writes entries of 15 KiB, several at a time, until told to stop.
@@ -136,12 +137,7 @@ func TestLeadersDiskIsSlow(t *testing.T) {
 		others = w.others(slow)
 		at := time.Now()
 		heal = slow.syncs("delay_enter=10s")
-		until(t, "another leader", patience, func() bool {
-			ctx, cancel := call()
-			defer cancel()
-			p, err := others[0].operator().Peers(ctx)
-			return err == nil && p.Leader != "" && p.Leader != slow.name
-		})
+		until(t, "another leader", patience, func() bool { return others[0].follows(slow) })
 		l.creatable(t, others[0])
 		t.Logf("syncs of 10 s at the leader: states are created by another one after %v", time.Since(at).Round(time.Millisecond))
 		heal()
