@@ -16,12 +16,13 @@ STATICCHECK := $(TOOLS)/staticcheck-v0.8.2
 
 FUZZTIME ?= 10s
 SOAK     ?= 20
+SEEDS    ?= 5
 BENCH    ?= echo
 
 # Packages whose statements must be covered to the percentage that test/gate asks for.
 COVERED := wire placement auth
 
-.PHONY: help build fmt lint test unit node compat cover fuzz gate npm tools bench bench-peers soak demo clean
+.PHONY: help build fmt lint test unit node cluster compat cover fuzz gate npm tools bench bench-peers soak demo clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,7 +39,7 @@ fmt: $(GOFUMPT) ## format the tree
 # ---------------------------------------------------------------- what CI runs
 
 # The order: what fails in seconds first, what judges the logs of everything else last. The last lines are go test's.
-test: lint npm cover fuzz unit node compat gate ## install and run everything that CI runs
+test: lint npm cover fuzz unit node cluster compat gate ## install and run everything that CI runs
 
 lint: $(GOFUMPT) $(STATICCHECK) ## formatting, go vet, staticcheck, import law
 	@unformatted=$$($(GOFUMPT) -l .); \
@@ -50,15 +51,18 @@ lint: $(GOFUMPT) $(STATICCHECK) ## formatting, go vet, staticcheck, import law
 # Each run leaves its whole output in .build/logs, where `make gate` looks for secrets; the terminal gets the lines that
 # go test prints without -v, and everything of a package that failed.
 unit: ## every Go test that needs no process, with the race detector
-	@$(call logged,unit,go test -race -count=1 -timeout 10m -v $$(go list ./... | grep -v -e /test/compat -e /test/node -e /test/gate))
+	@$(call logged,unit,go test -race -count=1 -timeout 10m -v $$(go list ./... | grep -v -e /test/compat -e /test/node -e /test/cluster -e /test/gate))
 
 node: ## whole nodes as processes: deaths, order, restarts, hostile peers
 	@$(call logged,node,$(PROCESSES)/node go test -count=1 -timeout 12m -v ./test/node)
 
+cluster: ## several nodes as processes in a network that is broken: deaths, splits, disks, keys (one seed each, in short)
+	@$(call logged,cluster,$(PROCESSES)/cluster go test -count=1 -timeout 12m -parallel 3 -v ./test/cluster)
+
 compat: npm ## the published npm packages and old protocols against a real process
 	@$(call logged,compat,$(PROCESSES)/compat go test -count=1 -timeout 12m -v ./test/compat/...)
 
-# The binary that those two start has the race detector, and what it logs is kept.
+# The binary that those three start has the race detector, and what it logs is kept.
 PROCESSES := env TRUNKLINE_RACE=1 TRUNKLINE_LOGS=$(BUILD)/logs
 
 cover: ## statement coverage of the packages that have a floor
@@ -106,7 +110,8 @@ bench-peers: build ## the same beside HAProxy and nginx (installs Debian's packa
 	fi
 	bin/trunkline bench $(BENCH) --peers
 
-soak: npm ## the compatibility suite SOAK (20) times over
+soak: npm ## the stories of a cluster with SEEDS (5) seeds each, and longer; the compatibility suite SOAK (20) times over
+	$(PROCESSES)/soak TRUNKLINE_SOAK=$(SEEDS) go test -count=1 -timeout 0 -parallel 2 -v ./test/cluster
 	TRUNKLINE_RACE=1 go test -count=$(SOAK) -timeout 0 ./test/compat/...
 
 # ---------------------------------------------------------------- what the above needs
