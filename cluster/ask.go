@@ -26,6 +26,8 @@ type ask struct {
 	solo  bool
 	// request makes them happen at most once; a counter of 0 means that they may be repeated as they are.
 	request placement.Request
+	// term is the term of this node's leadership that the ask must be committed in; 0 = any leader's. It is never forwarded.
+	term uint64
 }
 
 type askKind uint8

@@ -33,6 +33,7 @@ func create(t testing.TB, n *clustertest.Node) placement.Placed {
 
 // TestThreeNodesFormAndJoin: a cluster of three, in which every node creates states and sees those of the others.
 func TestThreeNodesFormAndJoin(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	register(t, c.Node("n2"), "a")
 	for _, n := range c.All() {

@@ -60,33 +60,68 @@ func (n *Node) enterAnew(ctx context.Context) error {
 // confirm has the leader check this node's place, and note where it is reached now. Where the replica leads itself, or
 // knows who does, nobody else need be found.
 func (n *Node) confirm(ctx context.Context) error {
-	server, checks := n.place().Server, n.every(lineEvery)
-	err := n.persist(ctx, "the cluster has not confirmed this node's place yet", func(ctx context.Context, addr string) error {
-		if n.leading() {
-			_, err := n.admit(ctx, n.cfg.NodeID, server, n.nodeAddr)
-			return err
-		}
-		if _, leader, ok := n.leader(); ok {
-			addr = leader
-		}
-		_, err := n.askToEnter(ctx, addr, server)
-		if errors.Is(err, trust.ErrIncarnation) || errors.Is(err, control.ErrNotSent) && checks.due() {
-			// Of another incarnation, revoked, or with a certificate that is not taken any more: who proves to know the
-			// secret is told.
-			if cerr := n.enrolAt(ctx, addr); errors.As(cerr, new(final)) {
-				return cerr
-			}
-		}
+	checks := n.every(lineEvery)
+	return n.removed(n.persist(ctx, "the cluster has not confirmed this node's place yet", func(ctx context.Context, addr string) error {
+		return n.confirmAt(ctx, addr, checks)
+	}))
+}
+
+// confirmAt does it through the node at an address. checks says when to find out why a node is not let in.
+func (n *Node) confirmAt(ctx context.Context, addr string, checks *pace) error {
+	server := n.place().Server
+	if n.leading() {
+		_, err := n.admit(ctx, n.cfg.NodeID, server, n.nodeAddr)
 		return err
-	})
-	if errors.Is(err, errRemoved) {
-		n.log.Warn("this node's replica was removed from the cluster; it enters as a new one", "server", server)
-		if err := n.setPlace(func(m *member) { m.Server, m.Settled = "", false }); err != nil {
-			return err
+	}
+	if _, leader, ok := n.leader(); ok {
+		addr = leader
+	}
+	_, err := n.askToEnter(ctx, addr, server)
+	if errors.Is(err, trust.ErrIncarnation) || errors.Is(err, control.ErrNotSent) && checks.due() {
+		// Of another incarnation, revoked, or with a certificate that is not taken any more: who proves to know the
+		// secret is told.
+		if cerr := n.enrolAt(ctx, addr); errors.As(cerr, new(final)) {
+			return cerr
 		}
-		return fmt.Errorf("%w: %w", ErrSessionOver, errRemoved)
 	}
 	return err
+}
+
+// removed makes the end of this life of a removed replica: the next one enters as a new one.
+func (n *Node) removed(err error) error {
+	if !errors.Is(err, errRemoved) {
+		return err
+	}
+	n.log.Warn("this node's replica was removed from the cluster; it enters as a new one", "server", n.place().Server)
+	if err := n.setPlace(func(m *member) { m.Server, m.Settled = "", false }); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrSessionOver, errRemoved)
+}
+
+// doubt finds out, while this node holds no lease, whether the cluster has gone on without it: an entry that says so does
+// not reach who was shut out.
+func (n *Node) doubt(ctx context.Context) error {
+	checks := n.every(lineEvery)
+	for {
+		if err := sleep(ctx, time.Second); err != nil {
+			return err
+		}
+		if _, held := n.Lease(); held || n.going() {
+			continue
+		}
+		for _, addr := range n.addresses(ctx) {
+			limit, cancel := context.WithTimeout(ctx, renewTime)
+			err := n.confirmAt(limit, addr, checks)
+			cancel()
+			if end := (final{}); errors.As(err, &end) {
+				return end.error
+			}
+			if errors.Is(err, errRemoved) && !n.going() {
+				return n.removed(err)
+			}
+		}
+	}
 }
 
 // final errors end persist.
@@ -222,7 +257,7 @@ func (n *Node) takeEntry(ctx context.Context, from nodeport.Peer, body []byte) (
 	switch {
 	case errors.Is(err, errRemoved):
 		return []byte{noServer}, nil
-	case errors.Is(err, consensus.ErrNotLeader), errors.Is(err, errNobody):
+	case errors.Is(err, consensus.ErrNotLeader), errors.Is(err, ErrNoLeader):
 		out := []byte{elsewhere}
 		if node, addr, ok := n.leader(); ok && node != n.cfg.NodeID {
 			out = appendText(appendText(out, node), addr)
@@ -237,10 +272,9 @@ func (n *Node) takeEntry(ctx context.Context, from nodeport.Peer, body []byte) (
 // admit gives a node its place: the one it says it has, at its present address, or a new one. Only the leader can.
 func (n *Node) admit(ctx context.Context, node, server, addr string) (string, error) {
 	if !n.leading() {
-		return "", errNobody
+		return "", ErrNoLeader
 	}
-	n.admitting.Lock()
-	defer n.admitting.Unlock()
+	defer n.admitting.take()()
 	r := n.replica.Load()
 	if err := r.Barrier(ctx); err != nil {
 		return "", err
@@ -314,7 +348,7 @@ func (n *Node) peerAddrs() []string {
 
 // seeds are where gossip of other nodes is reached.
 func (n *Node) seeds() []string {
-	var out []string
+	out := n.met.list()
 	for _, s := range n.table.Sessions() {
 		if s.Node != n.cfg.NodeID && s.GossipAddr != "" {
 			out = append(out, s.GossipAddr)

@@ -1,8 +1,10 @@
 package cluster_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -90,10 +92,10 @@ func (l *load) grow(c *clustertest.Cluster, by int) {
 
 // TestLeaderKilledUnderLoad: nothing acknowledged is lost, and the others go on.
 func TestLeaderKilledUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
-	register(t, c.Follower(), "a")
-	for range 2 {
+	for round := range 2 {
 		leader := c.Leader()
 		var others []*clustertest.Node
 		for _, n := range c.All() {
@@ -101,6 +103,8 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 				others = append(others, n)
 			}
 		}
+		// An instance at the leader would be gone with its session.
+		register(t, others[0], fmt.Sprintf("a%d", round))
 		l := startLoad(t, 8, others...)
 		l.grow(c, 200)
 		leader.Kill()
@@ -113,6 +117,7 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 
 // TestAllKilledAndRestarted: the same table, and the index goes on.
 func TestAllKilledAndRestarted(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Node("n1"), "a")
@@ -129,6 +134,7 @@ func TestAllKilledAndRestarted(t *testing.T) {
 	for _, n := range c.All() {
 		n.Joined()
 	}
+	register(t, c.Node("n1"), "b") // the session that held a may be over by now
 	p := create(t, c.Node("n2"))
 	for _, epoch := range l.acked {
 		if p.Epoch <= epoch {
@@ -140,6 +146,7 @@ func TestAllKilledAndRestarted(t *testing.T) {
 
 // TestSilentNodeLosesItsSession: and comes back with another one, its instances being gone.
 func TestSilentNodeLosesItsSession(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Follower()
@@ -164,6 +171,7 @@ func TestSilentNodeLosesItsSession(t *testing.T) {
 
 // TestRevokedNodeIsOut: within five seconds, and for good.
 func TestRevokedNodeIsOut(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Follower()
@@ -171,18 +179,19 @@ func TestRevokedNodeIsOut(t *testing.T) {
 	if err := c.Leader().Get().Revoke(t.Context(), n.Name); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Ended(); !errors.Is(err, placement.ErrDenied) && !strings.Contains(err.Error(), "revoked") {
-		t.Fatalf("ended with %v", err)
-	}
-	t.Logf("out after %v", time.Since(began))
 	c.Until("its replica is removed", func() bool { return len(c.Leader().Get().Peers()) == 2 })
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("out after %v", took)
 	}
+	if err := n.Ended(); !errors.Is(err, placement.ErrDenied) && !strings.Contains(err.Error(), "revoked") {
+		t.Fatalf("ended with %v", err)
+	}
+	t.Logf("ended by itself after %v", time.Since(began))
 }
 
 // TestLeaveShrinksTheVoters: a node that leaves is gone at once, and asks for --join when it is started again.
 func TestLeaveShrinksTheVoters(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Leader()
@@ -213,6 +222,7 @@ func TestLeaveShrinksTheVoters(t *testing.T) {
 
 // TestForceRemovedNodeComesBackAsANewOne with another replica and another session.
 func TestForceRemovedNodeComesBackAsANewOne(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Follower()
@@ -236,6 +246,7 @@ func TestForceRemovedNodeComesBackAsANewOne(t *testing.T) {
 
 // TestNodeOnAnotherAddress keeps its replica.
 func TestNodeOnAnotherAddress(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	n := c.Follower()
@@ -258,6 +269,107 @@ func TestNodeOnAnotherAddress(t *testing.T) {
 	create(t, registered(t, c, n))
 }
 
+// TestAllNodesOnOtherAddresses: they find together although everything that they remember is wrong, but for what they are
+// told to join.
+func TestAllNodesOnOtherAddresses(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	register(t, c.Leader(), "a")
+	create(t, c.Leader())
+	c.Same()
+	for _, n := range c.All() {
+		n.Kill()
+	}
+	for i, n := range c.All() {
+		n.Move(fmt.Sprintf("10.0.8.%d", i+1))
+	}
+	for _, n := range c.All() {
+		n.Join = []string{c.Node("n1").Host.Addr(clustertest.NodePort)}
+		n.Start()
+	}
+	for _, n := range c.All() {
+		n.Joined()
+	}
+	register(t, c.Leader(), "b")
+	create(t, c.Follower())
+}
+
+// TestLeaderWithAStuckDisk hands over or gives up, and nothing acknowledged is lost.
+func TestLeaderWithAStuckDisk(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	register(t, c.Follower(), "a")
+	old := c.Leader()
+	var others []*clustertest.Node
+	for _, n := range c.All() {
+		if n != old {
+			others = append(others, n)
+		}
+	}
+	l := startLoad(t, 8, others...)
+	l.grow(c, 100)
+	began := time.Now()
+	old.Disk.Hang()
+	c.Until("another node leads", func() bool {
+		name, ok := others[0].Get().Leader()
+		return ok && name != old.Name
+	})
+	t.Logf("another node leads after %v", time.Since(began))
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	l.grow(c, 100)
+	old.Disk.Heal()
+	old.Restart().Joined()
+	l.end(t, c)
+}
+
+// TestSnapshotIsSavedAndRestored into a stopped node, of which the others then get it.
+func TestSnapshotIsSavedAndRestored(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	register(t, c.Leader(), "a")
+	for range 20 {
+		create(t, c.Leader())
+	}
+	c.Same()
+	var saved bytes.Buffer
+	if _, err := c.Follower().Get().SnapshotSave(&saved); err != nil {
+		t.Fatal(err)
+	}
+	info, err := cluster.InspectSnapshot(bytes.NewReader(saved.Bytes()))
+	if err != nil || info.Stats.Rows != 20 {
+		t.Fatalf("%+v, %v", info, err)
+	}
+	for range 5 {
+		create(t, c.Leader())
+	}
+	for _, n := range c.All() {
+		n.Kill()
+	}
+	n := c.Node("n3")
+	if err := cluster.RestoreSnapshot(n.Dir, bytes.NewReader(saved.Bytes()[:saved.Len()-1])); err == nil {
+		t.Fatal("half a snapshot was restored")
+	}
+	if err := cluster.RestoreSnapshot(n.Dir, &saved); err != nil {
+		t.Fatal(err)
+	}
+	n.Start().Joined()
+	if rows := n.Get().Table().Stats().Rows; rows != 20 {
+		t.Fatalf("%d rows", rows)
+	}
+	generation := n.Get().Table().Generation()
+	for _, name := range []string{"n1", "n2"} {
+		other := c.Node(name)
+		other.Start()
+		c.Until(name+" follows", func() bool { return other.Joined().Table().Generation() == generation })
+	}
+	c.Same()
+}
+
 func registered(t testing.TB, c *clustertest.Cluster, n *clustertest.Node) *clustertest.Node {
 	register(t, c.Leader(), "a")
 	return n
@@ -265,6 +377,7 @@ func registered(t testing.TB, c *clustertest.Cluster, n *clustertest.Node) *clus
 
 // TestStatusOfEveryNodeFromAnyNode, also of one that does not answer.
 func TestStatusOfEveryNodeFromAnyNode(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	silent := c.Follower()
@@ -285,6 +398,7 @@ func TestStatusOfEveryNodeFromAnyNode(t *testing.T) {
 
 // TestKeyIsRotatedUnderLoad: no create fails, and every step waits for all nodes.
 func TestKeyIsRotatedUnderLoad(t *testing.T) {
+	t.Parallel()
 	c := clustertest.NewCluster(t)
 	c.OwnKeys = true
 	for _, name := range []string{"n1", "n2", "n3"} {
@@ -333,6 +447,7 @@ func TestKeyIsRotatedUnderLoad(t *testing.T) {
 // TestTwoClustersRefuseEachOther: formed apart with one name and one key file, they stay apart, and a node with data that
 // is told to join the other one says what to do.
 func TestTwoClustersRefuseEachOther(t *testing.T) {
+	t.Parallel()
 	c := clustertest.NewCluster(t)
 	a, b := c.Add("a1", "eu"), c.Add("b1", "eu")
 	b.Join = nil
@@ -360,6 +475,7 @@ func TestTwoClustersRefuseEachOther(t *testing.T) {
 // TestFlippedBitIsFetchedAnew: a damaged log is never served in a cluster of several; the node gets everything from the
 // others, as a new replica.
 func TestFlippedBitIsFetchedAnew(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Leader(), "a")
@@ -380,6 +496,7 @@ func TestFlippedBitIsFetchedAnew(t *testing.T) {
 
 // TestRecoverAfterTwoOfThreeVoters: the third begins a new generation; the others, when they are back, follow it.
 func TestRecoverAfterTwoOfThreeVoters(t *testing.T) {
+	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
 	register(t, c.Leader(), "a")

@@ -90,16 +90,16 @@ func (n *Node) sendAsks(ctx context.Context, batch []*proposal) ([]answer, error
 	return decodeAnswers(b, len(asks))
 }
 
-// callLeader calls whoever leads. errNobody: certainly nothing was done.
+// callLeader calls whoever leads. ErrNoLeader: certainly nothing was done.
 func (n *Node) callLeader(ctx context.Context, verb control.Verb, body []byte) ([]byte, error) {
 	node, addr, ok := n.leader()
 	if !ok || node == n.cfg.NodeID {
-		return nil, errNobody
+		return nil, ErrNoLeader
 	}
 	b, err := n.client.Call(ctx, addr, node, verb, body)
 	switch {
 	case errors.Is(err, control.ErrNotSent) && !errors.Is(err, control.ErrUnknown), isCode(err, codeNotLeader):
-		return nil, fmt.Errorf("%w: %w", errNobody, err)
+		return nil, fmt.Errorf("%w: %w", ErrNoLeader, err)
 	case err != nil:
 		return nil, fmt.Errorf("ask the leader, %s: %w", node, err)
 	}
@@ -135,7 +135,7 @@ func (n *Node) takeAsks(ctx context.Context, from nodeport.Peer, body []byte) ([
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if errors.Is(p.err, errNobody) {
+	if errors.Is(p.err, ErrNoLeader) {
 		return nil, n.notLeader()
 	}
 	if p.err != nil {

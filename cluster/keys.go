@@ -187,7 +187,7 @@ func (n *Node) keyReady(ctx context.Context, id trust.KeyID, against func(*KeySt
 			continue
 		}
 		if nodes := against(&states[i]); len(nodes) > 0 {
-			return fmt.Errorf("nodes %s %s, or have not answered", strings.Join(nodes, ", "), why)
+			return fmt.Errorf("%w: nodes %s %s, or have not answered", ErrNotYet, strings.Join(nodes, ", "), why)
 		}
 		return nil
 	}

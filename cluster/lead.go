@@ -60,7 +60,7 @@ func (n *Node) reign(ctx context.Context, term uint64) error {
 	defer cancel()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.tick(ctx) })
-	g.Go(func() error { return n.look(ctx) })
+	g.Go(func() error { return n.look(ctx, term) })
 	g.Go(func() error { return n.sweepEvery(ctx, sweepTime) })
 	for {
 		changed := r.Changed()
@@ -110,7 +110,7 @@ func (n *Node) tick(ctx context.Context) error {
 }
 
 // look ends sessions that are dead and sees to the voters, at intervals.
-func (n *Node) look(ctx context.Context) error {
+func (n *Node) look(ctx context.Context, term uint64) error {
 	every := time.NewTicker(lookEvery)
 	defer every.Stop()
 	last := n.cfg.Now()
@@ -127,7 +127,7 @@ func (n *Node) look(ctx context.Context) error {
 			n.granter.lead(n.table.Sessions(), now)
 		}
 		last = now
-		if err := n.expire(ctx); err != nil && ctx.Err() == nil {
+		if err := n.expire(ctx, term); err != nil && ctx.Err() == nil {
 			n.log.Error("a dead session could not be ended; it is tried again", "err", err)
 		}
 		if err := n.seeToVoters(ctx); err != nil && ctx.Err() == nil {
@@ -137,7 +137,7 @@ func (n *Node) look(ctx context.Context) error {
 }
 
 // expire ends the sessions that nothing was heard of for too long.
-func (n *Node) expire(ctx context.Context) error {
+func (n *Node) expire(ctx context.Context, term uint64) error {
 	now := n.cfg.Now()
 	open := n.table.Sessions()
 	for _, id := range n.granter.due(open, now, n.times().Dead) {
@@ -145,11 +145,11 @@ func (n *Node) expire(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		r, err := n.one(ctx, &placement.EndSession{Session: id, At: now.Unix()})
+		r, err := n.inTerm(ctx, term, &placement.EndSession{Session: id, At: now.Unix()})
 		if err != nil {
 			return err
 		}
-		if r.Outcome == placement.Done {
+		if r[0].Outcome == placement.Done {
 			n.counts.expired.Add(1)
 			n.log.Warn("a node was not heard of for too long; its session is over", "node", s.Node, "session", uint64(id), "limit", n.times().Dead)
 		}
@@ -202,7 +202,7 @@ func (n *Node) renewOnce(ctx context.Context, session wire.NodeSession) error {
 		_, err = n.grant(ctx, own)
 	} else {
 		_, err = n.callLeader(ctx, control.Renew, own.append(nil))
-		if errors.Is(err, errNobody) {
+		if errors.Is(err, ErrNoLeader) {
 			err = n.renewAnywhere(ctx, own, err)
 		}
 	}

@@ -28,6 +28,20 @@ func (n *Node) Call(ctx context.Context, to wire.NodeSession, verb control.Verb,
 	return n.client.Call(ctx, s.NodeAddr, s.Node, verb, body)
 }
 
+// CallNode asks the latest life of a node for something. ErrNoNode: it has no session.
+func (n *Node) CallNode(ctx context.Context, node string, verb control.Verb, body []byte) ([]byte, error) {
+	var latest wire.NodeSession
+	for _, s := range n.table.Sessions() {
+		if s.Node == node {
+			latest = s.ID // they are in the order in which they were opened
+		}
+	}
+	if latest == 0 {
+		return nil, fmt.Errorf("call node %q: %w", node, ErrNoNode)
+	}
+	return n.Call(ctx, latest, verb, body)
+}
+
 // DialLink connects to the node with a session for a link. The other end knows which session of this node dials.
 func (n *Node) DialLink(ctx context.Context, to wire.NodeSession) (net.Conn, error) {
 	s, err := n.sessionOf(to)

@@ -101,10 +101,9 @@ func (n *Node) place() member {
 	return m
 }
 
-// setPlace changes it, on the disk first. One goroutine at a time changes it: Open, and then the one that joins.
+// setPlace changes it, on the disk first.
 func (n *Node) setPlace(change func(*member)) error {
-	n.placing.Lock()
-	defer n.placing.Unlock()
+	defer n.placing.take()()
 	m := n.place()
 	before := m
 	before.Peers = slices.Clone(m.Peers)

@@ -36,7 +36,7 @@ type Node struct {
 	server   *control.Server
 	gossip   *gossip.Gossip
 	raft     net.Listener // connections of other replicas, which wait until this one runs
-	nodeAddr string // as other nodes dial it
+	nodeAddr string       // as other nodes dial it
 
 	proposals chan *proposal // to the writer
 	forwards  chan *proposal // to the forwarder
@@ -49,27 +49,52 @@ type Node struct {
 	refusals  *pace
 	entries   [][]byte // the writer's
 
-	replica   atomic.Pointer[consensus.Replica] // nil until the node has a place
-	authority atomic.Pointer[trust.Authority]   // nil: this node signs no certificates
-	session   atomic.Pointer[placement.Session] // nil until it is open
-	lag       lags
-	admitting  sync.Mutex // held by the leader while it changes the servers
+	replica    atomic.Pointer[consensus.Replica] // nil until the node has a place
+	authority  atomic.Pointer[trust.Authority]   // nil: this node signs no certificates
+	session    atomic.Pointer[placement.Session] // nil until it is open
+	lag        lags
+	met        met
+	admitting  turn       // of the leader, while it changes the servers
 	electorate electorate // the looking goroutine's, under admitting
+
+	// rowsHeld is until when no free row gets a new owner: after a recovery those that hold states are to say so first.
+	rowsHeld time.Time
 
 	joined  chan struct{} // closed when the own table has the own session
 	stopped chan struct{} // closed when Run has ended
 	stop    sync.Once
 
-	placing sync.Mutex
+	placing turn // while the node's place is changed, on the disk too
 	mu      sync.Mutex
 	member  member
 	leaving bool
 	adding  trust.KeyID // what KeyAdd has not finished
 }
 
+// Errors of operators' requests that callers branch on.
+var (
+	// ErrNoNode: nobody knows a node of that name.
+	ErrNoNode = errors.New("no such node")
+	// ErrNotHere: this node cannot do that to itself.
+	ErrNotHere = errors.New("not by this node itself")
+	// ErrNotYet: other nodes have to take the step before first.
+	ErrNotYet = errors.New("not yet")
+	// ErrNoLeader: nobody leads the cluster, as far as this node can reach it, and nothing was done.
+	ErrNoLeader = errors.New("no node leads the cluster")
+)
+
 // ErrSessionOver is returned by Run when the cluster has ended this life of the node, or has removed its replica: it was
 // not heard of for too long, or an operator said so. Whoever runs nodes opens a new one, in the same process if it likes.
 var ErrSessionOver = errors.New("the cluster has ended this node's session")
+
+// turn lets one goroutine after the other do something that waits for a disk or for others.
+type turn chan struct{}
+
+// take waits for the turn, and returns what gives it back.
+func (t turn) take() (done func()) {
+	t <- struct{}{}
+	return func() { <-t }
+}
 
 // Table returns the table, to be read only. It is empty until the node has caught up: see Joined.
 func (n *Node) Table() *placement.Table { return n.table }
@@ -189,8 +214,8 @@ func randomStateID() wire.StateID {
 // counts are plain counters.
 type counts struct {
 	begun, batches, commands, refused, swept, forwarded, expired atomic.Uint64
-	renewals, renewalsFailed                              atomic.Uint64
-	enrolled, enrolRefused                                atomic.Uint64
+	renewals, renewalsFailed                                     atomic.Uint64
+	enrolled, enrolRefused                                       atomic.Uint64
 }
 
 // Collect emits what the table holds and what this node did.

@@ -77,19 +77,37 @@ func Recover(cfg RecoverConfig) (RecoverReport, error) {
 }
 
 // RestoreSnapshot puts the table of a saved snapshot into the data directory of a stopped node, which becomes the only
-// voter of a new generation of its cluster. What was there before is gone, as after Recover.
+// voter of a new generation of its cluster. What was there before is gone, as after Recover. A snapshot that is not whole
+// changes nothing.
 func RestoreSnapshot(dataDir string, src io.Reader) error {
-	o, err := openOffline(dataDir, nil, nil)
-	if err == nil {
-		defer o.dir.close()
-		if err = o.recover(); err == nil {
-			err = o.restore(src)
-		}
-	}
-	if err != nil {
+	if err := restoreSnapshot(dataDir, src); err != nil {
 		return fmt.Errorf("restore a snapshot: %w", err)
 	}
 	return nil
+}
+
+func restoreSnapshot(dataDir string, src io.Reader) error {
+	o, err := openOffline(dataDir, nil, nil)
+	if err != nil {
+		return err
+	}
+	defer o.dir.close()
+	f, err := os.CreateTemp(o.dir.path, ".restore-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err = InspectSnapshot(io.TeeReader(src, f)); err != nil {
+		return err
+	}
+	if _, err = f.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	if err = o.recover(); err != nil {
+		return err
+	}
+	return o.restore(f)
 }
 
 // offline is the data directory of a stopped node.

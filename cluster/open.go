@@ -28,6 +28,7 @@ func Open(cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log, table: placement.New(),
 		proposals: make(chan *proposal, maxQueue), forwards: make(chan *proposal, maxQueue), nudge: make(chan uint64, 1),
+		admitting: make(turn, 1), placing: make(turn, 1),
 		joined: make(chan struct{}), stopped: make(chan struct{}),
 	}
 	n.refusals = n.every(lineEvery)
@@ -156,6 +157,9 @@ func (n *Node) returnTo(m member) error {
 		m = member{Node: m.Node, Cluster: m.Cluster}
 	}
 	n.member = m
+	if m.Recovered {
+		n.rowsHeld = n.cfg.Now().Add(TimesOf(m.Profile).Dead)
+	}
 	if m.Server == "" && n.dir != nil {
 		if err := consensus.Wipe(n.dir.path); err != nil {
 			return err

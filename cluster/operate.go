@@ -50,7 +50,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		}
 	}
 	if others == 0 {
-		return errors.New("leave the cluster: this node is the only voter, and the table would be lost with it: stop it instead")
+		return fmt.Errorf("leave the cluster: %w: it is the only voter, and the table would be lost with it: stop it instead", ErrNotHere)
 	}
 	n.mu.Lock()
 	n.leaving = true
@@ -78,7 +78,7 @@ func (n *Node) depart(ctx context.Context) error {
 			return err
 		}
 		_, err := n.callLeader(ctx, control.Leave, body)
-		if err == nil || !errors.Is(err, errNobody) && !errors.Is(err, control.ErrUnknown) {
+		if err == nil || !errors.Is(err, ErrNoLeader) && !errors.Is(err, control.ErrUnknown) {
 			return err
 		}
 		pause := time.NewTimer(retryPause)
@@ -142,7 +142,7 @@ func (n *Node) removeNode(ctx context.Context, node string) error {
 		return err
 	}
 	if r.Outcome != placement.Done {
-		return coded(codeUnable, "nobody knows a node %q", node)
+		return coded(codeNoNode, "%v", ErrNoNode)
 	}
 	n.port.Cut(node)
 	return n.removeServers(ctx, node)
@@ -152,7 +152,7 @@ func (n *Node) removeNode(ctx context.Context, node string) error {
 // another key. If it lives it finds itself out of the cluster and enters again as a new one; to keep it out, use Revoke.
 func (n *Node) ForceRemove(ctx context.Context, node string) error {
 	if node == n.cfg.NodeID {
-		return errors.New("remove a node by force: ask another node to remove this one, or have it leave")
+		return fmt.Errorf("remove a node by force: %w: ask another node, or have this one leave", ErrNotHere)
 	}
 	body := appendText(appendU64(nil, 0), node)
 	err := n.untilLed(ctx, func() error {
@@ -162,6 +162,9 @@ func (n *Node) ForceRemove(ctx context.Context, node string) error {
 		_, err := n.callLeader(ctx, control.Leave, body)
 		return err
 	})
+	if isCode(err, codeNoNode) {
+		err = ErrNoNode
+	}
 	if err != nil {
 		return fmt.Errorf("remove node %q by force: %w", node, err)
 	}
@@ -173,7 +176,7 @@ func (n *Node) untilLed(ctx context.Context, do func() error) error {
 	for {
 		changed := n.leaderChanged()
 		err := do()
-		if !errors.Is(err, errNobody) && !isCode(err, codeNotLeader) {
+		if !errors.Is(err, ErrNoLeader) && !isCode(err, codeNotLeader) {
 			return err
 		}
 		pause := time.NewTimer(retryPause)
@@ -195,11 +198,11 @@ func (n *Node) untilLed(ctx context.Context, do func() error) error {
 // new one lets it in, until it is removed by force.
 func (n *Node) Revoke(ctx context.Context, node string) error {
 	if node == n.cfg.NodeID {
-		return errors.New("revoke: ask another node to revoke this one")
+		return fmt.Errorf("revoke: %w: ask another node", ErrNotHere)
 	}
 	r, err := n.one(ctx, &placement.Revoke{NodeID: node, At: n.cfg.Now().Unix()})
 	if err == nil && r.Outcome != placement.Done {
-		err = errors.New("nobody knows this node")
+		err = ErrNoNode
 	}
 	if err != nil {
 		return fmt.Errorf("revoke node %q: %w", node, err)

@@ -16,8 +16,8 @@ const (
 	codeBadAsk                                 // not understood
 	codeDenied                                 // the asking node may not
 	codeSessionOver                            // the node session is over
-	codeNoServer                               // no replica of that name is part of the cluster
 	codeUnable                                 // this node cannot do that
+	codeNoNode                                 // nobody knows a node of that name
 )
 
 var errBadCall = &control.Error{Code: codeBadAsk, Text: "the call was not understood"}
@@ -54,9 +54,9 @@ func (n *Node) handlers() map[control.Verb]control.Handler {
 		control.Status:    n.takeStatus,
 		control.Leave:     n.takeLeave,
 		control.Authority: n.takeAuthority,
+		control.Gossip:    n.takeGossip,
 	})
 	return all
 }
 
 func appendU64(dst []byte, v uint64) []byte { return binary.BigEndian.AppendUint64(dst, v) }
-func appendU32(dst []byte, v uint32) []byte { return binary.BigEndian.AppendUint32(dst, v) }

@@ -48,7 +48,7 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	r := n.replica.Load()
-	for _, part := range []func(context.Context) error{r.Run, n.write, n.forward, n.lead, n.watch, n.keepCertificate} {
+	for _, part := range []func(context.Context) error{r.Run, n.write, n.forward, n.lead, n.watch, n.keepCertificate, n.meet} {
 		g.Go(func() error { return part(ctx) })
 	}
 	if len(n.cfg.Join) > 0 {
@@ -62,6 +62,7 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 	if err := n.begin(ctx); err != nil {
 		return err
 	}
+	g.Go(func() error { return n.doubt(ctx) })
 	return n.renew(ctx)
 }
 

@@ -27,6 +27,8 @@ type NodeStatus struct {
 	// Error is why nothing more is known: it did not answer.
 	Error string `json:"error,omitempty"`
 
+	Draining bool `json:"draining"`
+
 	Server string `json:"server,omitempty"`
 	Role   string `json:"role,omitempty"`
 	Leader string `json:"leader,omitempty"` // node; "" knows none
@@ -49,7 +51,7 @@ func (n *Node) OwnStatus() NodeStatus {
 	now := n.cfg.Now()
 	until, _ := n.Lease()
 	st := NodeStatus{
-		Node: n.cfg.NodeID, Session: n.Node(), Region: n.cfg.Region, Version: n.cfg.Version,
+		Node: n.cfg.NodeID, Session: n.Node(), Region: n.cfg.Region, Version: n.cfg.Version, Draining: n.going(),
 		Server: n.place().Server, Role: n.role().String(), AppliedIndex: n.table.Index(), LastContact: -1,
 		LeaseLeft: until.Sub(now).Milliseconds(), Keys: n.keys.List(),
 	}

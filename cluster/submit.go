@@ -38,7 +38,7 @@ func (n *Node) submit(ctx context.Context, a *ask) (answer, error) {
 			return n.settle(ctx, a, out, unsure)
 		case errors.As(err, &early):
 			return answer{}, orUnknown(early.why, unsure)
-		case !errors.Is(err, errNobody):
+		case !errors.Is(err, ErrNoLeader):
 			unsure = err
 		}
 		pause := time.NewTimer(retryPause)
@@ -97,10 +97,13 @@ func (e *tooEarly) Error() string { return e.why.Error() }
 
 // try asks once: the own writer where this node leads, else whoever does.
 func (n *Node) try(ctx context.Context, a *ask) (answer, error) {
-	queue := n.proposals
-	if !n.leading() {
-		queue = n.forwards
+	if n.leading() {
+		return n.ask(ctx, n.proposals, a)
 	}
+	return n.ask(ctx, n.forwards, a)
+}
+
+func (n *Node) ask(ctx context.Context, queue chan<- *proposal, a *ask) (answer, error) {
 	p := propose(a)
 	select {
 	case queue <- p:
@@ -157,6 +160,18 @@ func (n *Node) many(ctx context.Context, cmds []placement.Command) ([]placement.
 		return nil, nil
 	}
 	out, err := n.submit(ctx, commands(cmds...))
+	return out.results, err
+}
+
+// inTerm has commands committed by this node as the leader of a term, or not at all: what a leader decides by what it alone has heard
+// must not be committed by another one.
+func (n *Node) inTerm(ctx context.Context, term uint64, cmds ...placement.Command) ([]placement.Result, error) {
+	a := commands(cmds...)
+	a.term = term
+	out, err := n.ask(ctx, n.proposals, a)
+	if err == nil && out.fate != fateDone {
+		err = ErrNoLeader
+	}
 	return out.results, err
 }
 

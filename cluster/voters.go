@@ -49,8 +49,7 @@ func (n *Node) removeRevoked(ctx context.Context) error {
 
 // plan takes the steps to the voters there should be, given that a node is leaving ("" = none).
 func (n *Node) plan(ctx context.Context, leaving string) error {
-	n.admitting.Lock()
-	defer n.admitting.Unlock()
+	defer n.admitting.take()()
 	r := n.replica.Load()
 	for _, step := range consensus.PlanVoters(n.peers(leaving), n.place().Server, n.cfg.MaxVoters) {
 		if !step.Promote {

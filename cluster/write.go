@@ -15,13 +15,11 @@ import (
 // A proposal is what is handed to the writer, or to the forwarder where another node leads: one caller's ask, or those
 // that another node has gathered.
 type proposal struct {
-	asks []*ask
-	// forwarded: another node's, which is told when this one does not lead.
-	forwarded bool
-	fate      atomic.Uint32
-	answers   []answer // one for each ask, unless err says what became of all of them
-	err       error
-	done      chan struct{}
+	asks    []*ask
+	fate    atomic.Uint32
+	answers []answer // one for each ask, unless err says what became of all of them
+	err     error
+	done    chan struct{}
 }
 
 func propose(asks ...*ask) *proposal { return &proposal{asks: asks, done: make(chan struct{})} }
@@ -41,14 +39,11 @@ func (p *proposal) end(answers []answer, err error) {
 	close(p.done)
 }
 
-// errNobody is how a try ends that certainly changed nothing: no leader is known, this node is not it, or it was not
-// reached.
-var errNobody = errors.New("no node leads the cluster")
-
 // batch is what is proposed to raft at one time: entries that follow each other. Commands behind a Request belong to it,
 // so those without one have entries of their own.
 type batch struct {
 	node       *Node
+	term       uint64 // in which this node leads and has caught up; 0 = none
 	entries    [][]byte
 	counts     []int // results of each entry
 	open       [2]openEntry
@@ -85,7 +80,7 @@ func (n *Node) write(ctx context.Context) error {
 		select {
 		case p := <-n.proposals:
 			term = n.catchUp(ctx, term)
-			if err := n.writeBatch(p); err != nil {
+			if err := n.writeBatch(p, term); err != nil {
 				return err
 			}
 		case <-ctx.Done():
@@ -95,18 +90,21 @@ func (n *Node) write(ctx context.Context) error {
 }
 
 // catchUp sees to it that the table has what an earlier leader had committed, before anything is chosen by this one. It
-// returns the term in which that was done.
+// returns the term that this node leads in, having done so; 0 = none.
 func (n *Node) catchUp(ctx context.Context, term uint64) uint64 {
 	r := n.replica.Load()
-	if now := r.Term(); now != term && r.Leading() && r.Barrier(ctx) == nil {
+	switch now := r.Term(); {
+	case !r.Leading():
+		return 0
+	case now == term || r.Barrier(ctx) == nil:
 		return now
 	}
-	return term
+	return 0
 }
 
-func (n *Node) writeBatch(p *proposal) error {
+func (n *Node) writeBatch(p *proposal, term uint64) error {
 	n.counts.begun.Add(1)
-	b := &batch{node: n, entries: n.entries[:0]}
+	b := &batch{node: n, entries: n.entries[:0], term: term}
 	for {
 		b.take(p)
 		if b.bytes >= maxBatchBytes || b.commands >= maxBatchCommands {
@@ -140,7 +138,7 @@ func (n *Node) writeBatch(p *proposal) error {
 	if errors.Is(err, placement.ErrEntry) {
 		return err
 	}
-	if err != nil && !errors.Is(err, errNobody) {
+	if err != nil && !errors.Is(err, ErrNoLeader) {
 		n.log.Error("the table could not be written", "err", err)
 	}
 	return nil
@@ -165,6 +163,10 @@ func (b *batch) prepare(p *proposal, i int, a *ask) {
 	var cmd placement.Command
 	switch a.kind {
 	case askCommands:
+		if a.term != 0 && a.term != b.term {
+			out.fate = fateAgain
+			return
+		}
 		b.add(p, i, a)
 		return
 	case askCreate:
@@ -194,6 +196,10 @@ func (b *batch) place(a *ask, out *answer) placement.Command {
 	row, known := b.node.table.Lookup(a.app, a.state)
 	if known && !row.Free {
 		out.fate = fateDone
+		return nil
+	}
+	if known && b.node.cfg.Now().Before(b.node.rowsHeld) {
+		out.fate = fateNoInstance
 		return nil
 	}
 	if out.fate = b.choose(a, row.Taint, out); out.fate != 0 {
@@ -320,7 +326,7 @@ func (n *Node) commit(b *batch) ([]placement.Result, error) {
 	results, err := n.replica.Load().Propose(b.entries)
 	switch {
 	case errors.Is(err, consensus.ErrNotLeader):
-		return nil, errNobody
+		return nil, ErrNoLeader
 	case err != nil:
 		return nil, fmt.Errorf("write the table: %w", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/tunnel"
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -187,17 +188,26 @@ func (p *peer) clear(pt *party) {
 	}
 }
 
-// behind answers what to wait for when the own table is behind what another node knows, or nil when that took too long.
-func (pt *party) behind(arr *arrival, changed <-chan struct{}) <-chan struct{} {
+// judge asks the own table, and answers what to wait for when that is behind what the other node knows, unless it has been
+// for too long.
+func (pt *party) judge(arr *arrival) (h *home, row placement.Row, v verdict, wait <-chan struct{}) {
+	r := pt.peer.router
+	if h, row, v = r.judge(pt.peer, pt.state, pt.epoch); v != verdictBehind {
+		return h, row, v, nil
+	}
+	changed := r.table.Changed()
+	if h, row, v = r.judge(pt.peer, pt.state, pt.epoch); v != verdictBehind {
+		return h, row, v, nil
+	}
 	now := time.Now()
 	if arr.until.IsZero() {
 		arr.until = now.Add(behindTime)
-		pt.peer.router.stats.behindWaited.Add(1)
+		r.stats.behindWaited.Add(1)
 	}
 	if now.Before(arr.until) {
-		return changed
+		return h, row, v, changed
 	}
-	return nil
+	return h, row, v, nil
 }
 
 // sendAway tells the node that the state is not here.
@@ -213,12 +223,9 @@ func (pt *party) sendAway() {
 // open seats a guest in the room of its state.
 func (pt *party) open(arr *arrival, t *touched) (wait <-chan struct{}) {
 	r, s := pt.peer.router, arr.s
-	changed := r.table.Changed()
-	h, row, v := r.judge(pt.peer, pt.state, pt.epoch)
-	if v == verdictBehind {
-		if wait := pt.behind(arr, changed); wait != nil {
-			return wait
-		}
+	h, row, v, wait := pt.judge(arr)
+	if wait != nil {
+		return wait
 	}
 	if v != verdictOurs {
 		pt.sendAway()

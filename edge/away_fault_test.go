@@ -213,7 +213,6 @@ func TestLivingLegacyInstanceOfAnotherNodeIsNotTakenOver(t *testing.T) {
 			t.Errorf("refused after %v, want %v", d, firstRefusal)
 		}
 		old.alive = false // its probe is never answered
-		start = time.Now()
 		w[1].serve(other, secret, "s1")
 		time.Sleep(probeElsewhere)
 		synctest.Wait()

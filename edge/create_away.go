@@ -16,12 +16,9 @@ var errOverrun = errors.New("edge: the other node sends more than it may")
 func (pt *party) create(arr *arrival, t *touched) (wait <-chan struct{}) {
 	p := pt.peer
 	r := p.router
-	changed := r.table.Changed()
-	h, row, v := r.judge(p, pt.state, pt.epoch)
-	if v == verdictBehind {
-		if wait := pt.behind(arr, changed); wait != nil {
-			return wait
-		}
+	h, row, v, wait := pt.judge(arr)
+	if wait != nil {
+		return wait
 	}
 	if v != verdictOurs || !row.Pending || !r.handOn(h, pt, arr, t) {
 		pt.up.Refuse(wire.CodeTryLater, "")

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,6 +239,7 @@ type player struct {
 	*fakeOut
 	seat client.Seat
 	w    *world
+	busy atomic.Bool // its reader waits in Down: nothing is read from it, so it does not leave either
 
 	state     wire.StateID
 	app, user string
@@ -265,7 +267,9 @@ func (w *world) tries(secret string, state wire.StateID, user string) (*player, 
 
 // sends passes a message down from a goroutine of its own, since it may wait.
 func (p *player) sends(msg string) {
+	p.busy.Store(true)
 	p.w.r.spawn(func(context.Context) {
+		defer p.busy.Store(false)
 		_ = p.seat.Down([]byte(msg), false) // a session that was closed meanwhile is the test's own doing
 		p.seat.Drained()
 	})

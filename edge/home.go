@@ -31,6 +31,7 @@ type home struct {
 	gen      wire.Gen
 	gone     bool
 	rooms    map[wire.StateID]*room
+	told     []departure                 // left, and the owner of a legacy instance was told so not long ago
 	departed []tunnel.Session            // left while the tunnel was broken, or before all nodes had said whom they have
 	refused  refusedRoute                // where not to open a route again at once
 	leaving  map[wire.StateID]wire.Epoch // states without a room here that the owner has not been told of
@@ -140,16 +141,16 @@ func (h *home) attach(a *attachment) {
 }
 
 func (h *home) attachInTurn(a *attachment) {
-	for {
+	for told := false; ; {
 		h.mu.Lock()
 		h.gen = max(h.gen, a.gen)
-		departed := h.departed
-		if len(departed) == 0 || a.syncing.Load() {
+		if len(h.departed) == 0 && (told || len(h.told) == 0) || a.syncing.Load() {
 			h.live.Store(a)
 			h.mu.Unlock()
 			break
 		}
-		h.departed = nil
+		departed := h.takeDepartedLocked(a)
+		told = true
 		h.mu.Unlock()
 		h.takeAllOff(a, departed)
 	}
@@ -169,7 +170,7 @@ func (h *home) settle(a *attachment) {
 	a.syncing.Store(false)
 	var departed []tunnel.Session
 	if h.live.Load() == a {
-		departed, h.departed = h.departed, nil
+		departed = h.takeDepartedLocked(a)
 	}
 	h.mu.Unlock()
 	h.takeAllOff(a, departed)
@@ -238,32 +239,48 @@ func (h *home) noteDeparted(t tunnel.Session) {
 		a.tun.Flush()
 		return
 	}
-	h.keepDepartedLocked(t)
-	h.mu.Unlock()
-}
-
-// keepDeparted remembers a session that left although a tunnel is there: the word of it may be lost.
-func (h *home) keepDeparted(t tunnel.Session) {
-	h.mu.Lock()
-	h.keepDepartedLocked(t)
-	h.mu.Unlock()
-}
-
-func (h *home) keepDepartedLocked(t tunnel.Session) {
 	if len(h.departed) < maxDeparted {
 		h.departed = append(h.departed, t)
 	}
+	h.mu.Unlock()
 }
 
-// caughtUp names those once more who left while a route was stalled: what was said of them then may have come too late.
-func (h *home) caughtUp(a *attachment) {
-	var departed []tunnel.Session
+// noteTold remembers a session whose end the owner of a legacy instance has been told of, since that word may be lost.
+func (h *home) noteTold(t tunnel.Session) {
 	h.mu.Lock()
-	if h.live.Load() == a {
-		departed, h.departed = h.departed, nil
+	if len(h.told) < maxDeparted {
+		h.told = append(h.told, departure{t, time.Now()})
 	}
 	h.mu.Unlock()
-	h.takeAllOff(a, departed)
+}
+
+// forgetTold forgets what was told so long ago that it has arrived, over a lane that is connected.
+func (h *home) forgetTold(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	n := 0
+	for n < len(h.told) && now.Sub(h.told[n].at) > recentTime {
+		n++
+	}
+	if h.told = h.told[n:]; len(h.told) == 0 {
+		h.told = nil
+	}
+}
+
+// takeDepartedLocked returns all whom the instance may have to be told of; they are told now.
+func (h *home) takeDepartedLocked(a *attachment) []tunnel.Session {
+	all := h.departed
+	for i := range h.told {
+		all = append(all, h.told[i].t)
+	}
+	h.departed, h.told = nil, nil
+	if h.legacy && a.away() {
+		now := time.Now()
+		for i := range all[:min(len(all), maxDeparted)] {
+			h.told = append(h.told, departure{all[i], now})
+		}
+	}
+	return all
 }
 
 // takeOff tells the instance that a session it had is gone. A legacy instance knows users only, so nothing is said while
@@ -274,6 +291,7 @@ func (h *home) takeOff(a *attachment, t *tunnel.Session) {
 		return
 	}
 	if h.legacy && a.away() {
+		h.noteTold(*t)
 		h.router.sendGhosts(a.owner, h.id, []ghost{{t.State, t.User}})
 		return
 	}
@@ -295,11 +313,14 @@ func (h *home) finish() (rooms []*room, users []ghost) {
 	for _, rm := range h.rooms {
 		rooms = append(rooms, rm)
 	}
-	departed := h.departed
-	h.rooms, h.departed = make(map[wire.StateID]*room), nil
+	departed, told := h.departed, h.told
+	h.rooms, h.departed, h.told = make(map[wire.StateID]*room), nil, nil
 	h.mu.Unlock()
 	for i := range departed {
 		users = append(users, ghost{departed[i].State, departed[i].User})
+	}
+	for i := range told {
+		users = append(users, ghost{told[i].t.State, told[i].t.User})
 	}
 	now := time.Now()
 	for _, rm := range rooms {
@@ -319,10 +340,11 @@ func (h *home) finish() (rooms []*room, users []ghost) {
 	return rooms, users
 }
 
-// haunting are the ghosts of an instance that is gone; those of other nodes have been told of them for its next life told.
+// haunting are the ghosts of an instance that is gone. node was told of them for the sake of its later life told.
 type haunting struct {
 	users []ghost
 	told  wire.InstanceID
+	node  wire.NodeSession
 }
 
 // ghost is a user whom an instance that is gone may still believe to have.

@@ -229,7 +229,7 @@ func (r *Router) sweepHomes(now time.Time) {
 		case h.idle.IsZero():
 			h.idle = now
 		default:
-			over = now.Sub(h.idle) > idleHome && len(h.departed) == 0 || now.Sub(h.idle) > ghostTime
+			over = now.Sub(h.idle) > idleHome && len(h.departed)+len(h.told) == 0 || now.Sub(h.idle) > ghostTime
 			h.gone = over
 		}
 		h.mu.Unlock()
@@ -302,6 +302,9 @@ func (r *Router) checkLanes(now time.Time) {
 	for _, h := range r.allHomes() {
 		if a := h.live.Load(); a != nil && a.away() {
 			r.checkRoute(h, a, lost[a.owner], over[a.owner])
+			if !a.stalled.Load() {
+				h.forgetTold(now)
+			}
 		}
 	}
 }
@@ -311,9 +314,6 @@ func (r *Router) checkLanes(now time.Time) {
 func (r *Router) checkRoute(h *home, a *attachment, lost, over bool) {
 	if a.stalled.Swap(lost) == lost && !over {
 		return
-	}
-	if !lost {
-		h.caughtUp(a)
 	}
 	for _, rm := range h.snapshot() {
 		if over {

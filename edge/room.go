@@ -250,10 +250,10 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 		case due && tellBackend:
 			rm.line.Close(&s.t, s.sent+1, code)
 			flush = a.tun
-			if a.home.legacy {
+			switch {
+			case a.legacy:
 				a.recent.note(s.t)
-			}
-			if a.stalled.Load() {
+			case a.home.legacy:
 				unsure = a.home // the owner may never read it
 			}
 		}
@@ -273,7 +273,7 @@ func (rm *room) remove(s *session, code wire.Code, tellBackend bool) bool {
 		absent.noteDeparted(s.t)
 	}
 	if unsure != nil {
-		unsure.keepDeparted(s.t)
+		unsure.noteTold(s.t)
 	}
 	return true
 }
@@ -350,7 +350,7 @@ func (rm *room) toUser(a *attachment, user, payload []byte, dirty []*session) ([
 			dirty = s.deliver(payload, false, dirty)
 		case p.round != rm.round:
 			p.round = rm.round
-			p.up.ToUser(s.t.User, payload)
+			p.up.ToUserBytes(user, payload)
 			dirty = p.touch(dirty)
 		}
 	}

@@ -132,9 +132,10 @@ func (r *Router) sayWhoIsHere(in *placement.Instance) {
 		return
 	}
 	key := storeKey{in.App, in.StoreID}
-	if left, ok := r.ghosts.get(key); ok && left.told != in.ID { // kept: it may be gone again before the node hears of it
+	if left, ok := r.ghosts.get(key); ok && (left.told != in.ID || left.node != in.Node) {
 		r.sendGhosts(in.Node, in.ID, left.users)
-		r.ghosts.put(key, haunting{left.users, in.ID}, time.Now().Add(ghostTime))
+		// They are kept: the instance may have gone on again before that node hears of it.
+		r.ghosts.put(key, haunting{left.users, in.ID, in.Node}, time.Now().Add(ghostTime))
 	}
 	if in.Gen > 1 {
 		var b [noticeHereSize]byte

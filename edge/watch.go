@@ -135,7 +135,7 @@ func (r *Router) follow(ctx context.Context, h *home) {
 func (h *home) wanted() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.rooms)+len(h.departed) > 0
+	return len(h.rooms)+len(h.departed)+len(h.told) > 0
 }
 
 // dismiss sends the guests of an instance away that has attached to another node.

@@ -47,6 +47,9 @@ type BackendConfig struct {
 	// Addrs are tunnel ports of coordinators, "host:port", tried in turn from a
 	// random one on. At least one.
 	Addrs []string
+	// InOrder begins with the first of Addrs, for who knows which one is near;
+	// the others are tried when that one fails or goes away.
+	InOrder bool
 	// Secret is the app's.
 	Secret Secret
 	// StoreID names this instance within its app, at most 256 bytes. A process

@@ -21,6 +21,9 @@ type ClientConfig struct {
 	// "wss://host[:port]" or "ws://…" for WebSocket, "tls://host:port" or
 	// "tcp://…" for the TCP port (7148). At least one.
 	Addrs []string
+	// InOrder begins with the first of Addrs, for who knows which one is near;
+	// the others are tried when that one fails or goes away.
+	InOrder bool
 	// App is the app's id, 64 lowercase hex digits.
 	App string
 	// State is the state to connect to, in base 36.

@@ -30,7 +30,7 @@ func (c *Client) Run(ctx context.Context) error {
 		c.kept, c.bytes, c.next = nil, 0, 0
 		c.mu.Unlock()
 	}()
-	retry := newBackoff(c.addrs)
+	retry := newBackoff(c.addrs, c.cfg.InOrder)
 	for {
 		addr, wait := retry.next()
 		if !sleep(ctx, wait) {

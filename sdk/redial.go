@@ -24,8 +24,12 @@ type backoff struct {
 	pause time.Duration
 }
 
-func newBackoff(addrs []string) *backoff {
-	return &backoff{addrs: addrs, at: rand.IntN(len(addrs))}
+func newBackoff(addrs []string, inOrder bool) *backoff {
+	b := &backoff{addrs: addrs}
+	if !inOrder {
+		b.at = rand.IntN(len(addrs))
+	}
+	return b
 }
 
 // next returns the address to try and how long to wait before.

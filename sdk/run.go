@@ -95,7 +95,7 @@ func NewBackend(cfg BackendConfig, h Handlers) (*Backend, error) {
 func (b *Backend) Run(ctx context.Context) error {
 	defer b.wg.Wait()
 	defer b.loseAll()
-	retry := newBackoff(b.cfg.Addrs)
+	retry := newBackoff(b.cfg.Addrs, b.cfg.InOrder)
 	for {
 		addr, wait := retry.next()
 		if !sleep(ctx, wait) {

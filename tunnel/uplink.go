@@ -119,10 +119,12 @@ func (u Uplink) ToSession(channel uint32, seq uint64, payload []byte, unreliable
 }
 
 // ToUser sends a message to all sessions of a user.
-func (u Uplink) ToUser(user string, payload []byte) {
+func (u Uplink) ToUser(user string, payload []byte) { u.ToUserBytes([]byte(user), payload) }
+
+// ToUserBytes is ToUser for who has the name as bytes.
+func (u Uplink) ToUserBytes(user, payload []byte) {
 	u.l.message(&wire.Frame{
-		Type: wire.Broadcast, Flags: wire.ToUser, State: u.l.state, Epoch: u.l.epoch,
-		User: []byte(user), Payload: payload,
+		Type: wire.Broadcast, Flags: wire.ToUser, State: u.l.state, Epoch: u.l.epoch, User: user, Payload: payload,
 	})
 }
 

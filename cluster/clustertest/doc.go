@@ -5,6 +5,14 @@
 // nodeport.Network), with addresses like 10.0.0.1:7946. Tests say how each direction between two hosts behaves (delay,
 // jitter, loss), cut it, split the hosts into parts, take a host's power away, and heal.
 //
+// A [Cluster] is nodes on such hosts, each a whole cluster.Node with a data directory and a [Disk]. Tests start, kill, stop and
+// restart them, and break their network and disks; at the end all tables are compared.
+//
+//	c := clustertest.Form(t, 3) // n1 has formed it, n2 and n3 have joined
+//	c.Voters(3)
+//	c.Leader().Kill()
+//	c.Leader().Get().Create(...)
+//
 // # What it does as a real network would
 //
 // Streams keep their order and lose nothing while they live: a lost segment comes later, what is written into a cut waits
@@ -26,8 +34,8 @@
 //
 // # Goroutines
 //
-// It has none. What is on its way lies in queues with the time at which it arrives; who waits for it, waits with a timer
+// The network has none. What is on its way lies in queues with the time at which it arrives; who waits for it, waits with a timer
 // of his own. So nothing has to be closed, and inside a synctest bubble the network's delays take no time. (A bubble's
 // clock stands still while a goroutine waits for a mutex whose owner waits for the network: shake hands on a tls.Conn
-// before two goroutines use it.)
+// before two goroutines use it.) A Cluster has one for each node that runs, and ends them with the test.
 package clustertest

@@ -92,6 +92,7 @@ func NewCluster(t testing.TB) *Cluster {
 		t: t, log: &record{}, nodes: map[string]*Node{},
 	}
 	t.Logf("seed: %s=%d", SeedVariable, seed)
+	t.TempDir() // so that folders are removed after the nodes have ended, not before
 	t.Cleanup(c.end)
 	return c
 }

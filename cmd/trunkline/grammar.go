@@ -13,7 +13,7 @@ import (
 // grammar is the whole command line.
 type grammar struct {
 	Dev   devCommand   `cmd:"" help:"Run one node in memory on this machine, for development."`
-	Demo  demoCommand  `cmd:"" passthrough:"" help:"Run a small world in which a backend dies, and check every message."`
+	Demo  demoCommand  `cmd:"" passthrough:"" help:"Run a small world in which a backend and a node die, and check every message."`
 	Serve serveCommand `cmd:"" help:"Run a node."`
 
 	Keygen keygenCommand `cmd:"" help:"Make the key file of a cluster."`

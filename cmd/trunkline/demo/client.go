@@ -15,6 +15,7 @@ type client struct {
 	w      *world
 	number int
 	room   int
+	home   int // index of the node that it tries first
 	// leaving is closed when the demo itself ends the connection.
 	leaving <-chan struct{}
 }
@@ -22,15 +23,17 @@ type client struct {
 // newClients makes the clients; runClients connects them.
 func (w *world) newClients(tokens []string) error {
 	w.ledger = newLedger(len(tokens), w.rooms)
-	w.moves = make(chan move, len(w.rooms))
+	w.moves = make(chan move, 2*len(w.rooms)) // one per room and death
 	w.failed = make(chan error, len(tokens))
 	w.clients = make([]*client, len(tokens))
 	for i, token := range tokens {
 		c := &client{w: w, number: i, room: i % len(w.rooms)}
+		c.home = (c.room + i/len(w.rooms)) % len(w.nodes) // those of one room are at different nodes
 		var err error
 		c.sdk, err = sdk.NewClient(sdk.ClientConfig{
-			Addrs: []string{"ws://" + w.dev.Client}, App: w.app, State: w.rooms[c.room], Token: token,
-			OnConnected:    func(sdk.Connected) { w.ledger.connected(i) },
+			Addrs: w.addresses(c.home, i%2 == 1, (*node).url), InOrder: true,
+			App: w.app, State: w.rooms[c.room], Token: token,
+			OnConnected:    func(s sdk.Connected) { w.ledger.connected(i, w.names[s.Addr], w.now()) },
 			OnDisconnected: c.disconnected,
 			OnGap:          func(sdk.Gap) { w.ledger.gap(i) },
 			OnMessage:      c.take,
@@ -87,6 +90,7 @@ func (c *client) take(data []byte) {
 	if err != nil || m.room != c.room {
 		m.client = -1
 	}
+	m.node = c.w.names[m.node]
 	if m, moved := c.w.ledger.answer(c.number, m, c.w.now()); moved {
 		c.w.moves <- m
 	}
@@ -96,7 +100,9 @@ func (c *client) disconnected(err error) {
 	select {
 	case <-c.leaving:
 	default:
-		c.w.ledger.disconnected(c.number)
+		if c.w.ledger.disconnected(c.number) {
+			return // its node was killed
+		}
 		c.w.say("client %-8d DISCONNECTED: %v", c.number, err)
 	}
 }

@@ -1,6 +1,8 @@
-// Package demo runs a small world with a death in it and checks every message: a coordinator, two backends as
-// processes of their own, and clients in a few rooms. One backend is killed with SIGKILL; its rooms must answer from
-// the other, and no client may be disconnected.
+// Package demo runs a small world with two deaths in it and checks every message: a cluster of three nodes, two backends
+// attached to two of them, and clients of a few rooms at all three, each a program that knows nothing of failure. One
+// backend is killed with SIGKILL; its rooms must answer from the other, and no client may be disconnected. Then the node
+// is killed that holds the other's tunnel; its clients must go on at other nodes and the backend must attach to another
+// one, by themselves, its rooms must stay with it, and no other client may be disconnected.
 //
 // It is a program on package sdk. It listens on free ports of 127.0.0.1, writes to a temporary folder only, and
 // refuses to leave anything behind: processes and folder are gone when Run returns.
@@ -10,7 +12,6 @@ package demo
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -27,9 +28,15 @@ var (
 	// ErrUsage is wrapped by errors about the command line itself; the program then ends with status 2.
 	ErrUsage = errors.New("demo: misused")
 	// ErrDisconnected says that a client lost its connection, which is what Trunkline promises not to happen.
-	ErrDisconnected = errors.New("demo: a client was disconnected")
+	ErrDisconnected = errors.New("demo: a client was disconnected though its node lived")
 	// ErrUnrecovered says that a room of the killed backend did not answer again.
 	ErrUnrecovered = errors.New("demo: a room of the killed backend did not answer again")
+	// ErrUnanswered says that a client of the killed node was not answered at another one.
+	ErrUnanswered = errors.New("demo: a client of the killed node did not come back")
+	// ErrNotResumed says that a room did not go on in its backend when the node between had died.
+	ErrNotResumed = errors.New("demo: a room did not go on where it was when its node had died")
+	// ErrDisorder says that an answer came twice, late or to the wrong client.
+	ErrDisorder = errors.New("demo: answers came twice, out of order or to somebody else")
 )
 
 // options is what the demo was asked for.
@@ -50,8 +57,8 @@ const (
 	maxPhase   = time.Hour
 )
 
-// Run runs the demonstration and writes its progress and summary to stdout, or it is one of its backends. It returns
-// ErrDisconnected or ErrUnrecovered (wrapped) when the world did not keep what it promises.
+// Run runs the demonstration and writes its progress and summary to stdout, or it is one of its backends. It returns one
+// of the errors above (wrapped) when the world did not keep what it promises.
 func Run(ctx context.Context, args []string, stdout io.Writer) error {
 	if len(args) > 0 && args[0] == "child-backend" {
 		return runBackend(ctx, args[1:], stdout)
@@ -81,16 +88,16 @@ func parse(args []string, out io.Writer) (options, error) {
 	o := options{Clients: 25, Rooms: 5, Rate: 20, Before: 3 * time.Second, After: 3 * time.Second}
 	f := flag.NewFlagSet("trunkline demo", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
-	f.IntVar(&o.Clients, "clients", o.Clients, "clients, spread over the rooms")
+	f.IntVar(&o.Clients, "clients", o.Clients, "clients, spread over the rooms and over three nodes")
 	f.IntVar(&o.Rooms, "rooms", o.Rooms, "rooms, spread over two backends")
 	f.Float64Var(&o.Rate, "rate", o.Rate, "messages per second and client")
 	f.DurationVar(&o.Before, "before", o.Before, "how long the world lives before a backend is killed")
-	f.DurationVar(&o.After, "after", o.After, "how long it lives on when all rooms answer again")
+	f.DurationVar(&o.After, "after", o.After, "how long it lives on after each death when all is well again")
 	f.BoolVar(&o.Keep, "keep", false, "go on until interrupted")
 	f.BoolVar(&o.JSON, "json", false, "print the summary as JSON, progress to the standard error")
 	switch err := f.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		io.WriteString(out, "Usage: trunkline demo [flags]\n\nA small world with a death to watch.\n\n")
+		io.WriteString(out, "Usage: trunkline demo [flags]\n\nA small world with two deaths to watch: a backend's and a node's.\n\n")
 		f.SetOutput(out)
 		f.PrintDefaults()
 		return o, flag.ErrHelp
@@ -123,7 +130,7 @@ func show(ctx context.Context, o options, progress io.Writer) (Summary, error) {
 		<-ended
 	}()
 	w := &world{
-		o: o, group: group, began: time.Now(), backends: make(map[string]*child.Process),
+		o: o, group: group, began: time.Now(), names: make(map[string]string), backends: make(map[string]*child.Process),
 		http: http.Client{Transport: &http.Transport{}},
 	}
 	var printing sync.Mutex
@@ -136,36 +143,4 @@ func show(ctx context.Context, o options, progress io.Writer) (Summary, error) {
 		return Summary{}, err
 	}
 	return w.live(ctx)
-}
-
-// verdict says whether the world kept what Trunkline promises.
-func (s *Summary) verdict() error {
-	switch {
-	case s.Disconnects > 0:
-		return fmt.Errorf("%w (%d times)", ErrDisconnected, s.Disconnects)
-	case s.Unrecovered > 0:
-		return fmt.Errorf("%w (%d of %d)", ErrUnrecovered, s.Unrecovered, len(s.Moved))
-	}
-	return nil
-}
-
-func (s *Summary) write(o options, out io.Writer) error {
-	if o.JSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		return e.Encode(s)
-	}
-	_, err := fmt.Fprintf(out, `
-clients         %d in %d rooms, %d connected at the end
-sent            %d
-answered        %d
-lost            %d
-duplicated      %d
-out of order    %d, misrouted %d, gaps announced %d
-longest gap     %.2f s between two answers to one client
-disconnects     %d
-killed backend  had %d rooms; all answered again after %.2f s
-`, s.Clients, s.Rooms, s.Connected, s.Sent, s.Answered, s.Lost, s.Duplicated, s.OutOfOrder, s.Misrouted, s.Gaps,
-		s.LongestGap, s.Disconnects, len(s.Moved), s.Recovery)
-	return err
 }

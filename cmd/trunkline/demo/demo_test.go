@@ -12,12 +12,15 @@ import (
 )
 
 func TestMessages(t *testing.T) {
-	m := message{room: 3, client: 17, number: 1 << 40, instance: "alpha"}
-	back, err := parseMessage(m.append(nil))
-	if err != nil || back != m {
-		t.Fatalf("%+v, %v", back, err)
+	m := message{room: 3, client: 17, number: 1 << 40}
+	for _, m.instance = range []string{"", "alpha"} {
+		for _, m.node = range []string{"", "127.0.0.1:7147"} {
+			if back, err := parseMessage(m.append(nil)); err != nil || back != m {
+				t.Fatalf("%+v, %v", back, err)
+			}
+		}
 	}
-	for _, bad := range []string{"", "1 2 3", "x 2 3 a", "1 x 3 a", "1 2 -3 a"} {
+	for _, bad := range []string{"", "1 2 3", "1 2 3 a", "x 2 3 a b", "1 x 3 a b", "1 2 -3 a b"} {
 		if _, err := parseMessage([]byte(bad)); !errors.Is(err, errMessage) {
 			t.Errorf("%q: %v", bad, err)
 		}
@@ -31,8 +34,8 @@ func answer(n uint64, instance string) message { return message{number: n, insta
 
 func TestLedgerCountsEveryMessage(t *testing.T) {
 	l := newLedger(2, []string{"r0", "r1"})
-	l.connected(0)
-	l.connected(1)
+	l.connected(0, "node-1", 0)
+	l.connected(1, "node-2", 0)
 	for range 5 {
 		l.send(0, 1*second)
 	}
@@ -87,25 +90,41 @@ func TestALostMessageIsNoEndlessGap(t *testing.T) {
 	}
 }
 
+// scene is a ledger with two clients in two rooms, at two nodes.
+type scene struct{ *ledger }
+
+func newScene() scene {
+	s := scene{newLedger(2, []string{"r0", "r1"})}
+	s.connected(0, "node-1", 0)
+	s.connected(1, "node-2", 0)
+	return s
+}
+
+// ask has a client send, and an instance answer through a node at the same time.
+func (s scene) ask(client int, at time.Duration, instance, node string) (move, bool) {
+	n := s.send(client, at)
+	return s.answer(client, message{room: client, client: client, number: n, instance: instance, node: node}, at)
+}
+
 func TestLedgerTimesTheFailover(t *testing.T) {
-	l := newLedger(2, []string{"r0", "r1"})
-	ask := func(client int, at time.Duration, instance string) (move, bool) {
-		n := l.send(client, at)
-		return l.answer(client, message{room: client, client: client, number: n, instance: instance}, at)
-	}
-	ask(0, 1*second, "alpha")
-	ask(1, 1*second, "beta")
-	if got := l.kill("alpha", 2*second); !reflect.DeepEqual(got, []string{"r0"}) {
+	l := newScene()
+	l.ask(0, 1*second, "alpha", "node-1")
+	l.ask(1, 1*second, "beta", "node-2")
+	if got := l.killInstance("alpha", 2*second); !reflect.DeepEqual(got, []string{"r0"}) {
 		t.Fatalf("rooms of alpha: %v", got)
 	}
-	if _, moved := ask(0, 2*second, "alpha"); moved || l.recovered() {
+	if _, moved := l.ask(0, 2*second, "alpha", "node-1"); moved || l.recovered() {
 		t.Fatal("an answer of the dead is no recovery")
 	}
-	if _, moved := ask(1, 3*second, "beta"); moved {
+	if _, moved := l.ask(1, 3*second, "beta", "node-2"); moved {
 		t.Fatal("a room that was never away does not come back")
 	}
-	m, moved := ask(0, 5*second, "beta")
-	if !moved || m != (move{"r0", "beta", 3 * second}) || !l.recovered() {
+	want := []place{{"beta", "node-2", []string{"r1"}}, {"", "", []string{"r0"}}}
+	if got := l.places(); !reflect.DeepEqual(got, want) {
+		t.Fatalf("while a room waits: %+v", got)
+	}
+	m, moved := l.ask(0, 5*second, "beta", "node-2")
+	if !moved || m != (move{"r0", "beta", "node-2", 3 * second}) || !l.recovered() {
 		t.Fatalf("%+v, %v", m, moved)
 	}
 	s := l.summary(6 * second)
@@ -114,15 +133,88 @@ func TestLedgerTimesTheFailover(t *testing.T) {
 	}
 }
 
+func TestLedgerTimesTheDeathOfANode(t *testing.T) {
+	l := newScene()
+	l.ask(0, 1*second, "alpha", "node-1")
+	l.ask(1, 1*second, "beta", "node-2")
+	rooms, clients := l.killNode("node-2", 10*second)
+	if !reflect.DeepEqual(rooms, []string{"r1"}) || clients != 1 {
+		t.Fatalf("at node-2: %v, %d clients", rooms, clients)
+	}
+	if _, moved := l.ask(1, 10*second, "beta", "node-2"); moved || l.returned() || l.served() {
+		t.Fatal("what was under way when the node died is no recovery")
+	}
+	if !l.disconnected(1) {
+		t.Fatal("the end of a connection to the dead node is unexpected")
+	}
+	l.connected(1, "node-3", 11*second)
+	if !l.returned() || l.served() {
+		t.Fatalf("connected elsewhere: returned %v, served %v", l.returned(), l.served())
+	}
+	m, moved := l.ask(1, 12*second, "beta", "node-1")
+	if !moved || m != (move{"r1", "beta", "node-1", 2 * second}) || !l.served() {
+		t.Fatalf("%+v, %v; served %v", m, moved, l.served())
+	}
+	want := NodeDeath{
+		Name: "node-2", Clients: 1, Reconnects: 1, Reconnected: 1, Answered: 2, Rooms: 1, Resumed: 2,
+	}
+	if s := l.summary(13 * second); s.Node != want || s.Disconnects != 0 || s.Connected != 2 {
+		t.Fatalf("%+v", s)
+	}
+	if l.disconnected(1) || l.disconnected(0) {
+		t.Fatal("the end of a connection to a living node is expected")
+	}
+	if s := l.summary(13 * second); s.Disconnects != 2 {
+		t.Fatalf("%d disconnects", s.Disconnects)
+	}
+}
+
+func TestLedgerNoticesRoomsThatMovedWithoutNeed(t *testing.T) {
+	l := newScene()
+	l.ask(0, 1*second, "alpha", "node-1")
+	l.ask(1, 1*second, "beta", "node-2")
+	l.killNode("node-2", 2*second)
+	l.ask(1, 3*second, "alpha", "node-1")
+	if s := l.summary(4 * second); s.Node.Strays != 1 || s.Node.Unanswered != 1 {
+		t.Fatalf("%+v", s.Node)
+	}
+}
+
 func TestVerdict(t *testing.T) {
-	if err := (&Summary{Lost: 5, Duplicated: 5}).verdict(); err != nil {
+	if err := (&Summary{Lost: 5, Node: NodeDeath{Clients: 8, Reconnects: 8, Rooms: 5}}).verdict(); err != nil {
 		t.Fatal(err)
 	}
-	if err := (&Summary{Disconnects: 1}).verdict(); !errors.Is(err, ErrDisconnected) {
-		t.Fatal(err)
+	for _, c := range []struct {
+		s    Summary
+		want error
+	}{
+		{Summary{Disconnects: 1}, ErrDisconnected},
+		{Summary{Unrecovered: 1}, ErrUnrecovered},
+		{Summary{Node: NodeDeath{Unanswered: 1}}, ErrUnanswered},
+		{Summary{Node: NodeDeath{Silent: 1}}, ErrNotResumed},
+		{Summary{Node: NodeDeath{Strays: 1}}, ErrNotResumed},
+		{Summary{Duplicated: 1}, ErrDisorder},
+		{Summary{OutOfOrder: 1}, ErrDisorder},
+		{Summary{Misrouted: 1}, ErrDisorder},
+	} {
+		if err := c.s.verdict(); !errors.Is(err, c.want) {
+			t.Errorf("%+v: %v", c.s, err)
+		}
 	}
-	if err := (&Summary{Unrecovered: 1}).verdict(); !errors.Is(err, ErrUnrecovered) {
-		t.Fatal(err)
+}
+
+// Everybody knows every node, and those who lose one do not all meet at the next.
+func TestAddressesBeginAtHome(t *testing.T) {
+	w := &world{nodes: []*node{{name: "a"}, {name: "b"}, {name: "c"}}}
+	name := func(n *node) string { return n.name }
+	for _, c := range []struct {
+		home int
+		down bool
+		want string
+	}{{0, false, "abc"}, {0, true, "acb"}, {2, false, "cab"}, {2, true, "cba"}} {
+		if got := strings.Join(w.addresses(c.home, c.down, name), ""); got != c.want {
+			t.Errorf("from %d, down %v: %s", c.home, c.down, got)
+		}
 	}
 }
 
@@ -143,10 +235,18 @@ func TestParse(t *testing.T) {
 }
 
 func TestSummaryForms(t *testing.T) {
-	s := Summary{Clients: 25, Sent: 100, Answered: 99, Lost: 1, Moved: []Moved{{"r", "beta", 1.5}}, Recovery: 1.5}
+	s := Summary{
+		Clients: 25, Sent: 100, Answered: 99, Lost: 1, Moved: []Moved{{"r", "beta", 1.5}}, Recovery: 1.5,
+		Node: NodeDeath{Name: "node-2", Clients: 8, Reconnects: 8, Reconnected: 0.25, Unanswered: 3},
+	}
 	var out bytes.Buffer
-	if err := s.write(options{}, &out); err != nil || !strings.Contains(out.String(), "after 1.50 s") {
-		t.Fatalf("%v: %s", err, out.String())
+	if err := s.write(options{}, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"after 1.50 s", "8 connected elsewhere within 0.25 s", "3 WERE NOT ANSWERED AGAIN"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in:%s", want, out.String())
+		}
 	}
 	out.Reset()
 	if err := s.write(options{JSON: true}, &out); err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The whole demonstration, shortened: a real kill -9, and nobody is disconnected.
+// The whole demonstration, shortened: real kills of a backend and of a node, and nobody is disconnected whose node lived.
 func TestWholeDemo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds and starts whole processes")
@@ -30,6 +30,9 @@ func TestWholeDemo(t *testing.T) {
 	}
 	if s.Clients < 20 || s.Connected != s.Clients || s.Disconnects != 0 || s.Misrouted != 0 || len(s.Moved) == 0 || s.Unrecovered != 0 {
 		t.Fatalf("%s\n%s", out, progress.String())
+	}
+	if n := s.Node; n.Clients < s.Clients/4 || n.Reconnects != n.Clients || n.Unanswered != 0 || n.Rooms == 0 || n.Silent != 0 || n.Strays != 0 {
+		t.Fatalf("the node's death: %+v\n%s", n, progress.String())
 	}
 	if s.Answered < s.Clients*10 {
 		t.Fatalf("only %d answers\n%s", s.Answered, progress.String())
