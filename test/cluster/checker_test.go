@@ -298,6 +298,10 @@ func (l *load) checkPlayers() {
 			heard[key] = e.N
 		case "gap":
 			lost += e.N
+		case "gone", "loaded": // what the instance remembered of the state's clients is gone with it
+			for _, p := range l.players {
+				delete(got, e.Store+"/"+e.State+"/"+p.User)
+			}
 		case "got":
 			if kinds[e.User] == native {
 				if e.N <= got[key] {

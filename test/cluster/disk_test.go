@@ -166,7 +166,8 @@ func (n *node) syncs(what string) (heal func()) {
 	}
 	return func() {
 		p.cmd.Process.Signal(syscall.SIGINT) // lets go of the node
-		<-p.ended
+		within(3*time.Second, func() bool { return !p.runs() })
+		p.kill() // of a node that has ended meanwhile it may wait for ever
 	}
 }
 

@@ -13,6 +13,7 @@ func TestLeadersDieInARow(t *testing.T) {
 		l := w.work(plan{backends: len(w.nodes), players: longer(9, 20)})
 		w.voters(len(w.nodes))
 		var leaderless, pauses times
+		untouched := 0
 		for range longer(3, 20) {
 			leader := w.leader()
 			asked := w.others(leader)
@@ -20,6 +21,11 @@ func TestLeadersDieInARow(t *testing.T) {
 			apart := func(user string) bool {
 				f, ok := flows[user]
 				return ok && f[0] != leader.name && f[1] != leader.name
+			}
+			for user := range flows {
+				if apart(user) {
+					untouched++
+				}
 			}
 			at := leader.kill()
 			l.creatable(t, asked[0])
@@ -35,7 +41,10 @@ func TestLeadersDieInARow(t *testing.T) {
 			l.everybody(time.Now())
 		}
 		t.Logf("from the leader's death to an acknowledged create: %v", &leaderless)
-		t.Logf("longest pause of players of whom nothing died: %v", &pauses)
+		t.Logf("longest pause of players of whom nothing died (%d of them over all deaths): %v", untouched, &pauses)
+		if untouched == 0 {
+			t.Error("every leader that died was everybody's node: nothing was tested")
+		}
 		w.settle()
 	})
 }

@@ -22,6 +22,7 @@ func TestLoginIsFoundWhenItsNodeIsGone(t *testing.T) {
 	tell(t, func(t *testing.T, seed uint64) {
 		w := newWorld(t, seed, "us", "us", "us")
 		l := w.work(plan{backends: 1, players: 3})
+		w.voters(3)
 		at := w.any(w.nodes)
 		ctx, cancel := call()
 		defer cancel()
