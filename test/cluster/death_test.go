@@ -142,3 +142,38 @@ func TestBackendsDieUnderLoss(t *testing.T) {
 		w.settle()
 	})
 }
+
+// A node stands still, as a paused machine does. Shorter than its lease, nothing moves; longer, its session is over and it
+// begins a new life.
+func TestNodeStandsStill(t *testing.T) {
+	tell(t, func(t *testing.T, seed uint64) {
+		w := newWorld(t, seed, "us", "us", "us")
+		w.voters(3)
+		l := w.work(plan{backends: 3, players: 9, moves: true})
+		still := w.any(w.nodes)
+		others := w.others(still)
+		session, before := still.session(), l.epochs(others[0])
+		still.stop()
+		pause(t, 3*time.Second)
+		still.cont()
+		l.everybody(time.Now())
+		if now := still.session(); now != session {
+			t.Errorf("after 3 s its session is %d and was %d", now, session)
+		}
+		still.stop()
+		at := time.Now()
+		until(t, "the others to end its session", patience, func() bool { return others[0].members()[still.name].State == "gone" })
+		t.Logf("its session was over after %v", time.Since(at).Round(time.Millisecond))
+		pause(t, longer(2*time.Second, 20*time.Second))
+		still.cont()
+		at = time.Now()
+		until(t, "a new life", 30*time.Second, func() bool { return still.session() > session && still.serves() })
+		t.Logf("a new life %v after it went on", time.Since(at).Round(time.Millisecond))
+		for state, epoch := range l.epochs(others[0]) {
+			if old, ok := before[state]; ok && epoch < old {
+				t.Errorf("state %s has epoch %d and had %d", state, epoch, old)
+			}
+		}
+		w.settle()
+	})
+}
