@@ -51,6 +51,14 @@ func (a *attachment) roomOf(state wire.StateID, epoch wire.Epoch) *room {
 // away says that the tunnel is on another node: there, and only there, rows are proposed for what the instance says.
 func (a *attachment) away() bool { return a.owner != 0 }
 
+// broken returns nil, unless the way to the tunnel's node is broken: see link.Route.Broken.
+func (a *attachment) broken() <-chan struct{} {
+	if a.route == nil {
+		return nil
+	}
+	return a.route.rt.Broken()
+}
+
 // guestOn returns whose session has the channel, if it is one of another node, and its channel there.
 func (a *attachment) guestOn(channel uint32) (*party, uint32) {
 	if channel == 0 {

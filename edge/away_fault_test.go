@@ -305,6 +305,24 @@ func TestInstanceOfANodeThatDiedAttachesElsewhere(t *testing.T) {
 	})
 }
 
+// What is sent once the owner cannot be heard any more waits for the next one; it would be lost with the old one.
+func TestWhatIsSentAfterTheOwnersDeathReachesTheInstance(t *testing.T) {
+	inNodes(t, 3, nil, func(c *nodes, w []*world) {
+		w[0].backend(tunnel.Native, secret, "s1")
+		ann := w[1].joins(secret, 7, "ann")
+		c.cut(1, 0, true)
+		c.cut(0, 1, true)
+		synctest.Wait()
+		ann.sends("held")
+		time.Sleep(2 * time.Second)
+		c.stop(0)
+		again := w[2].backend(tunnel.Native, secret, "s1")
+		time.Sleep(time.Second)
+		want(t, "instance", again.take(), `confirm; open 7 ann; data 7 ann 1 "held"`)
+		ann.leaves()
+	})
+}
+
 func TestStatesOfANodeThatDiedMoveWithItsSession(t *testing.T) {
 	inNodes(t, 3, nil, func(c *nodes, w []*world) {
 		w[0].backend(tunnel.Native, secret, "s1")

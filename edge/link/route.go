@@ -162,6 +162,21 @@ func (r *Route) Pending() int {
 	return n
 }
 
+// Broken returns nil, unless the connection of the lane broke and there is no other yet: then a channel that is closed when
+// there is. What is sent meanwhile is kept, but lost if the other node does not come back. A route may also end first.
+func (r *Route) Broken() <-chan struct{} {
+	if r.lane == nil || !r.lane.s.cut.Load() {
+		return nil
+	}
+	s := r.lane.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conn != nil {
+		return nil
+	}
+	return s.changed
+}
+
 // Close ends the route, behind what was sent on it. The Receiver is told nothing more, but for a call in progress.
 func (r *Route) Close() {
 	if r.closed.Swap(true) || r.lane == nil {
