@@ -98,13 +98,14 @@ func (v operatorsView) CreateApp(ctx context.Context, secret admin.Secret, s adm
 	if err != nil {
 		return admin.App{}, err
 	}
-	err = v.table.PutApp(ctx, id, id, placement.AppSettings{
+	settings := placement.AppSettings{
 		Name: s.Name, MaxStates: uint64(s.MaxStates), MaxMessage: uint32(s.MaxMessage), Greeting: s.Greeting, PinnedLogin: login,
-	})
-	if err != nil {
+	}
+	if err := v.table.PutApp(ctx, id, id, settings); err != nil {
 		return admin.App{}, noApp(id, err)
 	}
-	return v.App(ctx, id)
+	// What was made, not what is there now: somebody may have changed or deleted it already.
+	return appOf(placement.App{ID: id, Listed: true, Secrets: [][32]byte{id}, Settings: settings}), nil
 }
 
 // pinned checks a login configuration; null and nothing are none.
