@@ -93,6 +93,9 @@ func noApp(id wire.AppID, err error) error {
 
 // CreateApp makes the app whose id is the secret's hash.
 func (v operatorsView) CreateApp(ctx context.Context, secret admin.Secret, s admin.Settings) (admin.App, error) {
+	if err := v.caughtUp(); err != nil {
+		return admin.App{}, err
+	}
 	id := wire.AppIDOf(string(secret))
 	login, err := pinned(s.PinnedLogin)
 	if err != nil {
@@ -124,6 +127,9 @@ func pinned(raw json.RawMessage) (json.RawMessage, error) {
 
 // SetApp changes settings.
 func (v operatorsView) SetApp(ctx context.Context, id wire.AppID, change admin.SettingsChange) (admin.App, error) {
+	if err := v.caughtUp(); err != nil {
+		return admin.App{}, err
+	}
 	login, err := pinned(change.PinnedLogin)
 	if err != nil {
 		return admin.App{}, err
@@ -153,11 +159,17 @@ func (v operatorsView) SetApp(ctx context.Context, id wire.AppID, change admin.S
 
 // AddSecret adds a secret to an app.
 func (v operatorsView) AddSecret(ctx context.Context, id wire.AppID, secret admin.Secret) error {
+	if err := v.caughtUp(); err != nil {
+		return err
+	}
 	return noApp(id, v.table.AddSecret(ctx, id, wire.AppIDOf(string(secret))))
 }
 
 // RemoveSecret takes a secret away.
 func (v operatorsView) RemoveSecret(ctx context.Context, id, fingerprint wire.AppID) error {
+	if err := v.caughtUp(); err != nil {
+		return err
+	}
 	a, ok := v.table.Table().App(id)
 	switch {
 	case !ok:
@@ -172,5 +184,8 @@ func (v operatorsView) RemoveSecret(ctx context.Context, id, fingerprint wire.Ap
 
 // DeleteApp forgets an app.
 func (v operatorsView) DeleteApp(ctx context.Context, id wire.AppID) error {
+	if err := v.caughtUp(); err != nil {
+		return err
+	}
 	return noApp(id, v.table.DeleteApp(ctx, id))
 }
