@@ -15,6 +15,6 @@
 // # Goroutines
 //
 // Players and backends are children, this test binary started again inside a host, each of which writes its events to a
-// pipe that one goroutine reads until it ends. Creators and readers are goroutines of load.stop. Every process is ended by
-// its id and gets SIGKILL from the kernel when the tests die.
+// pipe that one goroutine reads until it ends. Creators, listers and readers are goroutines that load.stop ends and waits
+// for. Every process is ended by its id and gets SIGKILL from the kernel when the tests die.
 package cluster
