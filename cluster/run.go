@@ -112,20 +112,8 @@ func (n *Node) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
-		changed := n.table.Changed()
-		if s, ok := n.table.Session(id); ok {
-			n.session.Store(&s)
-			break
-		}
-		if n.table.Index() > uint64(id) {
-			return ErrSessionOver
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	if err := n.awaitSession(ctx, id); err != nil {
+		return err
 	}
 	if err := n.setPlace(func(m *member) { m.Settled, m.Recovered, m.Addr, m.Peers = true, false, n.nodeAddr, n.peerAddrs() }); err != nil {
 		return err
@@ -138,6 +126,32 @@ func (n *Node) begin(ctx context.Context) error {
 		"session", uint64(s.ID), "number", s.Number, "boot", s.Boot, "server", n.place().Server)
 	close(n.joined)
 	return nil
+}
+
+// awaitSession waits until the own table has this node's session. The leader may take its time to send what is missing, so the
+// session is renewed meanwhile.
+func (n *Node) awaitSession(ctx context.Context, id sessionID) error {
+	renew := time.NewTicker(n.times().Renew)
+	defer renew.Stop()
+	for {
+		changed := n.table.Changed()
+		if s, ok := n.table.Session(id); ok {
+			n.session.Store(&s)
+			return nil
+		}
+		if n.table.Index() > uint64(id) {
+			return ErrSessionOver
+		}
+		select {
+		case <-changed:
+		case <-renew.C:
+			if err := n.renewOnce(ctx, id); errors.Is(err, ErrSessionOver) {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // openSession opens a session, however long it takes. One that was opened by a try whose answer was lost is never renewed,

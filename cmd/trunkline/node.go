@@ -278,7 +278,8 @@ func (n *node) shutdown(ctx, drain context.Context, run *stages) error {
 	defer cancel()
 	err := run.stop(end)
 	n.bound.close()
-	return err
+	// A life that ends before it has joined never ran them, and the next one in this process opens them again.
+	return errors.Join(err, n.logins.Close())
 }
 
 // drain lets sessions and tunnels leave.
