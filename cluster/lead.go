@@ -163,7 +163,7 @@ const renewTime = 2 * time.Second
 
 // renew keeps this node's session: it tells the leader every so often that this node lives. It ends with an error
 // when the cluster has ended the session.
-func (n *Node) renew(ctx context.Context) error {
+func (n *Node) renew(ctx context.Context, id sessionID) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4) // one that hangs must not keep the next from being sent
 	every := time.NewTicker(n.times().Renew)
@@ -171,7 +171,7 @@ func (n *Node) renew(ctx context.Context) error {
 	over := make(chan struct{}, 1)
 	for {
 		g.TryGo(func() error {
-			if err := n.renewOnce(ctx); errors.Is(err, ErrSessionOver) {
+			if err := n.renewOnce(ctx, id); errors.Is(err, ErrSessionOver) {
 				select {
 				case over <- struct{}{}:
 				default:
@@ -191,11 +191,11 @@ func (n *Node) renew(ctx context.Context) error {
 	}
 }
 
-func (n *Node) renewOnce(ctx context.Context) error {
+func (n *Node) renewOnce(ctx context.Context, id sessionID) error {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
 	sent := n.cfg.Now()
-	own := n.renewal()
+	own := renewalReport{session: id, applied: n.table.Index(), server: n.place().Server}
 	var err error
 	if n.leading() {
 		_, err = n.grant(ctx, own)
@@ -219,10 +219,6 @@ type renewalReport struct {
 	session wire.NodeSession
 	applied uint64
 	server  string
-}
-
-func (n *Node) renewal() renewalReport {
-	return renewalReport{session: n.Node(), applied: n.table.Index(), server: n.place().Server}
 }
 
 func (r renewalReport) append(dst []byte) []byte {
