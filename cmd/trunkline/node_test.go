@@ -21,8 +21,8 @@ import (
 	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"
-	"github.com/trunkline-edge/trunkline/sdk"
 	"github.com/trunkline-edge/trunkline/cluster/trust"
+	"github.com/trunkline-edge/trunkline/sdk"
 	"github.com/trunkline-edge/trunkline/wire"
 )
 
