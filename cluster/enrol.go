@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/cluster/control"
@@ -85,7 +86,7 @@ func (n *Node) enrolAt(ctx context.Context, addr string) error {
 	case got.Grant.Certificate == nil:
 		return fmt.Errorf("no node that %s names grants certificates", addr)
 	}
-	return n.take(addr, got)
+	return n.take(ctx, addr, got)
 }
 
 // enrolment is what a node was answered.
@@ -125,7 +126,7 @@ func (n *Node) askEnrolment(ctx context.Context, addr string) (out enrolment, er
 }
 
 // take takes a certificate, if it is one of this node's cluster.
-func (n *Node) take(addr string, got enrolment) error {
+func (n *Node) take(ctx context.Context, addr string, got enrolment) error {
 	m, c := n.place(), got.Answer
 	switch {
 	case m.Lineage == (id128{}): // a newcomer
@@ -138,7 +139,7 @@ func (n *Node) take(addr string, got enrolment) error {
 	case c.Incarnation == m.Incarnation:
 		return n.identity.SetGrant(got.Grant)
 	case got.lineage != m.Lineage:
-		return n.stranger(addr)
+		return n.stranger(ctx, addr)
 	case c.Generation < m.Generation:
 		return fmt.Errorf("the node at %s is of generation %d of this cluster, which was recovered since as generation %d", addr, c.Generation, m.Generation)
 	}
@@ -159,12 +160,19 @@ func (n *Node) take(addr string, got enrolment) error {
 	return final{ErrSessionOver}
 }
 
-// stranger is what is said when a node with data meets a cluster that is not its own.
-func (n *Node) stranger(addr string) error {
+// stranger is what is said when a node with data meets a cluster that is not its own. Where an operator told it to join, it
+// ends; an address that a node of its own cluster had once may be anybody's now.
+func (n *Node) stranger(ctx context.Context, addr string) error {
 	m := n.place()
-	return final{fmt.Errorf("the node at %s is of another cluster named %q, formed apart from the one whose data is in %s: "+
+	err := fmt.Errorf("the node at %s is of another cluster named %q, formed apart from the one whose data is in %s: "+
 		"to join that one, start this node with an empty data directory and --join %[1]s; "+
-		"to go on with its own data, start it without --join", addr, m.Cluster, n.cfg.DataDir)}
+		"to go on with its own data, start it without --join", addr, m.Cluster, n.cfg.DataDir)
+	for _, said := range n.cfg.Join {
+		if slices.Contains(n.resolve(ctx, said), addr) {
+			return final{err}
+		}
+	}
+	return err
 }
 
 func (n *Node) dropAuthority() error {
