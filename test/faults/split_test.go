@@ -106,8 +106,8 @@ func (w *world) cutOneWay(towards bool) bool {
 	took := time.Since(began)
 	if led {
 		w.t.Logf("cut towards the leader %v: its session was over after %v", towards, took)
-		// Where it does not hear the leader, what it says counts until it has noticed that.
-		if took > longer(dead()+5*time.Second, 21*time.Second) {
+		// Where it does not hear the leader, what it says counts until their connection is given up.
+		if took > longer(dead()+8*time.Second, 21*time.Second) {
 			w.t.Errorf("its session was over after %v", took)
 		}
 		w.goOn(20)
