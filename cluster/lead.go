@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -150,7 +151,8 @@ func (n *Node) expire(ctx context.Context, term uint64) error {
 		}
 		if r[0].Outcome == placement.Done {
 			n.counts.expired.Add(1)
-			n.log.Warn("a node was not heard of for too long; its session is over", "node", s.Node, "session", uint64(id), "limit", n.times().Dead)
+			n.log.Warn("a node was not heard of for too long; its session is over",
+				"node", s.Node, "session", uint64(id), "limit", n.times().Dead)
 		}
 	}
 	return nil
@@ -201,6 +203,9 @@ func (n *Node) renewOnce(ctx context.Context, id sessionID) error {
 		_, err = n.grant(ctx, own)
 	} else {
 		_, err = n.callLeader(ctx, control.Renew, own.append(nil))
+		if errors.Is(err, ErrNoLeader) {
+			err = n.renewAnywhere(ctx, own, err)
+		}
 	}
 	switch {
 	case err == nil:
@@ -212,6 +217,19 @@ func (n *Node) renewOnce(ctx context.Context, id sessionID) error {
 		n.counts.renewalsFailed.Add(1)
 	}
 	return err
+}
+
+// renewAnywhere asks the nodes that this one knows, of whom one may lead: a replica that was removed while it was cut off
+// hears of no leader any more, nor of its own end. It returns why nobody was found where none of them does.
+func (n *Node) renewAnywhere(ctx context.Context, own renewalReport, nobody error) error {
+	addrs := n.peerAddrs()
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	for _, addr := range addrs {
+		if _, err := n.client.Call(ctx, addr, "", control.Renew, own.append(nil)); err == nil || isCode(err, codeSessionOver) {
+			return err
+		}
+	}
+	return nobody
 }
 
 // report is what a renewal says beside that the node lives.

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -340,6 +341,29 @@ func halfOpen(t *testing.T, address string) net.Conn {
 		t.Fatal(err)
 	}
 	return conn
+}
+
+// A life that ends before the node has joined lets go of its files: the process goes on with another one.
+func TestLifeThatNeverJoinedLetsGoOfItsFiles(t *testing.T) {
+	dir := t.TempDir()
+	text, err := trust.Generate("alone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := write(t, "key", string(text), 0o600)
+	a := &actor{theatre: newTheatre(""), status: make(chan int, 1)}
+	args := []string{
+		"serve", "--tls", "off", "--data-dir", filepath.Join(dir, "data"), "--key-file", key, "--join", "127.0.0.1:1", "--bind-addr", "127.0.0.1",
+		"--client-addr", ":0", "--tunnel-addr", ":0", "--tcp-addr", ":0", "--gossip-addr", ":0", "--node-addr", ":0", "--admin-addr", "127.0.0.1:0",
+	}
+	go func() { a.status <- run(context.Background(), args, &a.world) }()
+	a.err.await(t, "goes on trying")
+	a.stop(t)
+	store, err := logins.Open(filepath.Join(dir, "data", "logins.db"), logins.Config{Retention: time.Hour, Clock: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Close()
 }
 
 func TestDrainingNodeIsNotReady(t *testing.T) {
