@@ -146,32 +146,6 @@ func (n *Node) arrive(ctx context.Context, id sessionID) error {
 	return nil
 }
 
-// awaitSession waits until the own table has this node's session. The leader may take its time to send what is missing, so the
-// session is renewed meanwhile.
-func (n *Node) awaitSession(ctx context.Context, id sessionID) error {
-	renew := time.NewTicker(n.times().Renew)
-	defer renew.Stop()
-	for {
-		changed := n.table.Changed()
-		if s, ok := n.table.Session(id); ok {
-			n.session.Store(&s)
-			return nil
-		}
-		if n.table.Index() > uint64(id) {
-			return ErrSessionOver
-		}
-		select {
-		case <-changed:
-		case <-renew.C:
-			if err := n.renewOnce(ctx, id); errors.Is(err, ErrSessionOver) {
-				return err
-			}
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
 // openSession opens a session, however long it takes. One that was opened by a try whose answer was lost is never renewed,
 // so it ends by itself.
 func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
