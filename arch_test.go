@@ -157,8 +157,8 @@ var rooms = []room{
 	},
 	{
 		"cmd/trunkline/bench",
-		[]string{"cmd/trunkline/child", "pipe", "sdk", "wire", "wire/hathora"},
-		"a program of its own that measures from outside, like any other client; its backend does I/O as the SDK does",
+		[]string{"cluster", "cluster/trust", "cmd/trunkline/child", "pipe", "placement", "sdk", "wire", "wire/hathora"},
+		"a program of its own that measures from outside, like any other client; its backend does I/O as the SDK does, and creates and the table, which have no port of their own, are measured in its processes",
 	},
 	{
 		"cmd/trunkline/demo",

@@ -151,7 +151,8 @@ func (n *Node) expire(ctx context.Context, term uint64) error {
 		}
 		if r[0].Outcome == placement.Done {
 			n.counts.expired.Add(1)
-			n.log.Warn("a node was not heard of for too long; its session is over", "node", s.Node, "session", uint64(id), "limit", n.times().Dead)
+			n.log.Warn("a node was not heard of for too long; its session is over",
+				"node", s.Node, "session", uint64(id), "limit", n.times().Dead)
 		}
 	}
 	return nil
@@ -164,7 +165,7 @@ const renewTime = 2 * time.Second
 
 // renew keeps this node's session: it tells the leader every so often that this node lives. It ends with an error
 // when the cluster has ended the session.
-func (n *Node) renew(ctx context.Context) error {
+func (n *Node) renew(ctx context.Context, id sessionID) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4) // one that hangs must not keep the next from being sent
 	every := time.NewTicker(n.times().Renew)
@@ -172,7 +173,7 @@ func (n *Node) renew(ctx context.Context) error {
 	over := make(chan struct{}, 1)
 	for {
 		g.TryGo(func() error {
-			if err := n.renewOnce(ctx, n.Node()); errors.Is(err, ErrSessionOver) {
+			if err := n.renewOnce(ctx, id); errors.Is(err, ErrSessionOver) {
 				select {
 				case over <- struct{}{}:
 				default:
@@ -192,11 +193,11 @@ func (n *Node) renew(ctx context.Context) error {
 	}
 }
 
-func (n *Node) renewOnce(ctx context.Context, session wire.NodeSession) error {
+func (n *Node) renewOnce(ctx context.Context, id sessionID) error {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
 	sent := n.cfg.Now()
-	own := n.renewal(session)
+	own := renewalReport{session: id, applied: n.table.Index(), server: n.place().Server}
 	var err error
 	if n.leading() {
 		_, err = n.grant(ctx, own)
@@ -236,10 +237,6 @@ type renewalReport struct {
 	session wire.NodeSession
 	applied uint64
 	server  string
-}
-
-func (n *Node) renewal(session wire.NodeSession) renewalReport {
-	return renewalReport{session: session, applied: n.table.Index(), server: n.place().Server}
 }
 
 func (r renewalReport) append(dst []byte) []byte {

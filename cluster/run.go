@@ -59,11 +59,16 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 			return fmt.Errorf("form the cluster: %w", err)
 		}
 	}
-	if err := n.begin(ctx); err != nil {
+	id, err := n.begin(ctx)
+	if err != nil {
 		return err
 	}
-	g.Go(func() error { return n.doubt(ctx) })
-	return n.renew(ctx)
+	// Raft turns to a replica that was away after up to ten seconds: longer than a session lasts that nobody renews.
+	g.Go(func() error { return n.renew(ctx, id) })
+	if err := n.arrive(ctx, id); err != nil {
+		return err
+	}
+	return n.doubt(ctx)
 }
 
 // startGossip runs gossip in the times of the cluster's profile, which a node that joins has just learned.
@@ -90,7 +95,8 @@ func (n *Node) form(ctx context.Context) error {
 	if n.table.Generation() == 0 {
 		m := n.place()
 		f := &placement.Form{
-			Generation: m.Generation, Incarnation: m.Incarnation, MACKey: randomKey(), Name: m.Cluster, Profile: m.Profile, Region: n.cfg.Region,
+			Generation: m.Generation, Incarnation: m.Incarnation, MACKey: randomKey(),
+			Name: m.Cluster, Profile: m.Profile, Region: n.cfg.Region,
 		}
 		if _, err := n.one(ctx, f); err != nil {
 			return err
@@ -102,17 +108,30 @@ func (n *Node) form(ctx context.Context) error {
 	return n.setPlace(func(m *member) { m.Forming = false })
 }
 
-// begin has the cluster confirm this node's place, opens its session, and waits until the own table has it.
-func (n *Node) begin(ctx context.Context) error {
+// begin has the cluster confirm this node's place, and opens its session.
+func (n *Node) begin(ctx context.Context) (sessionID, error) {
 	if err := n.confirm(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	id, err := n.openSession(ctx)
-	if err != nil {
-		return err
-	}
-	if err := n.awaitSession(ctx, id); err != nil {
-		return err
+	return n.openSession(ctx)
+}
+
+// arrive waits until the own table has the session: then the node is a member.
+func (n *Node) arrive(ctx context.Context, id sessionID) error {
+	for {
+		changed := n.table.Changed()
+		if s, ok := n.table.Session(id); ok {
+			n.session.Store(&s)
+			break
+		}
+		if n.table.Index() > uint64(id) {
+			return ErrSessionOver
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if err := n.setPlace(func(m *member) { m.Settled, m.Recovered, m.Addr, m.Peers = true, false, n.nodeAddr, n.peerAddrs() }); err != nil {
 		return err
@@ -121,7 +140,8 @@ func (n *Node) begin(ctx context.Context) error {
 		return err
 	}
 	s := n.Session()
-	n.log.Info("this node is a member of the cluster", "cluster", n.place().Cluster, "session", uint64(s.ID), "number", s.Number, "boot", s.Boot, "server", n.place().Server)
+	n.log.Info("this node is a member of the cluster", "cluster", n.place().Cluster,
+		"session", uint64(s.ID), "number", s.Number, "boot", s.Boot, "server", n.place().Server)
 	close(n.joined)
 	return nil
 }
@@ -152,8 +172,8 @@ func (n *Node) awaitSession(ctx context.Context, id sessionID) error {
 	}
 }
 
-// openSession opens a session, however long it takes. One that was opened by a try whose answer was lost is never renewed, so it
-// ends by itself.
+// openSession opens a session, however long it takes. One that was opened by a try whose answer was lost is never renewed,
+// so it ends by itself.
 func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 	cmd := &placement.OpenSession{
 		NodeID: n.cfg.NodeID, Region: n.cfg.Region, NodeAddr: n.nodeAddr, GossipAddr: n.GossipAddr(),
@@ -161,9 +181,9 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 	}
 	lines := n.every(lineEvery)
 	for ctx.Err() == nil {
-		var r placement.Result
-		if r, err = n.one(ctx, cmd); err == nil {
-			switch r.Outcome {
+		var out answer
+		if out, _, err = n.decide(ctx, commands(cmd)); err == nil {
+			switch r := out.results[0]; r.Outcome {
 			case placement.Done:
 				return r.Node, nil
 			case placement.Again:
@@ -188,7 +208,8 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 
 // denied is why a node gets neither certificate nor session.
 func (n *Node) denied() error {
-	return fmt.Errorf("node %q: %w: remove it by force (trunkline force-remove %[1]s at another node), or use another id", n.cfg.NodeID, placement.ErrDenied)
+	return fmt.Errorf("node %q: %w: remove it by force (trunkline force-remove %[1]s at another node), or use another id",
+		n.cfg.NodeID, placement.ErrDenied)
 }
 
 // meta is what gossip tells of this node.

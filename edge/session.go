@@ -27,7 +27,7 @@ type session struct {
 
 	// upDirty is set while the session stands on the list of those that the tunnel's reader will flush.
 	upDirty atomic.Bool
-	// seated says, on a route, that the owner has the session, so that what the client sends is not sent in vain. It is
+	// seated says, on a route, that the instance has the session, so that what the client sends is not sent in vain. It is
 	// written under room.mu.
 	seated atomic.Bool
 	// acked is the highest number that a native instance acknowledged.
@@ -53,8 +53,8 @@ type session struct {
 	written uint64
 }
 
-// Down passes one message of the client to the state's instance. It blocks while the state waits for one, while the way to
-// the node that has it is broken, and while the instance takes no more: that is the back-pressure.
+// Down passes one message of the client to the state's instance. It blocks while the state waits for one, and while the
+// instance takes no more: that is the back-pressure.
 func (s *session) Down(payload []byte, unreliable bool) error {
 	rm := s.room
 	rm.mu.Lock()
@@ -63,14 +63,10 @@ func (s *session) Down(payload []byte, unreliable bool) error {
 			rm.mu.Unlock()
 			return errLeft
 		}
-		var wait, changed <-chan struct{}
-		if rm.phase == phaseLive && s.att == rm.att && s.seated.Load() {
-			// While the owner's node cannot be heard it may be dead, and the instance elsewhere soon: what is not sent yet
-			// is not lost.
-			if wait = rm.att.broken(); wait != nil {
-				changed = rm.changedLocked()
-				s.router.stats.downHeld.Add(1)
-			} else if wait = rm.line.Admit(len(payload)); wait == nil {
+		var wait <-chan struct{}
+		if rm.phase == phaseLive && s.att == rm.att && s.seated.Load() && rm.att.connected() {
+			wait = rm.line.Admit(len(payload))
+			if wait == nil {
 				s.sent++
 				rm.line.Data(&s.t, s.sent, payload, unreliable)
 				s.dirtied = rm.att.tun
@@ -81,19 +77,14 @@ func (s *session) Down(payload []byte, unreliable bool) error {
 				s.router.stats.framesDown.Add(1)
 				return nil
 			}
-			if changed == nil {
-				s.router.stats.downBlocked.Add(1)
-			}
+			s.router.stats.downBlocked.Add(1)
 		} else {
 			wait = rm.changedLocked()
 			s.router.stats.downHeld.Add(1)
 		}
 		rm.mu.Unlock()
 		s.Drained()
-		select {
-		case <-wait:
-		case <-changed:
-		}
+		<-wait
 		rm.mu.Lock()
 	}
 }

@@ -39,7 +39,7 @@ func newCertified() *certified {
 }
 
 // port is a node with its control server and client; a node without a name has no certificate of the authority.
-func (a *certified) port(t *testing.T, network nodeport.Network, node string, h handlers) (*nodeport.Port, *control.Client) {
+func (a *certified) port(t testing.TB, network nodeport.Network, node string, h handlers) (*nodeport.Port, *control.Client) {
 	t.Helper()
 	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	tmpl := &x509.Certificate{

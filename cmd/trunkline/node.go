@@ -278,7 +278,7 @@ func (n *node) shutdown(ctx, drain context.Context, run *stages) error {
 	defer cancel()
 	err := run.stop(end)
 	n.bound.close()
-	// A life that ends before it has joined never ran them, and the next one in this process opens them again.
+	// Where the node never joined, nothing has run that closes them, and the next life in this process needs them.
 	return errors.Join(err, n.logins.Close())
 }
 

@@ -22,7 +22,6 @@ import (
 	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"
-	"github.com/trunkline-edge/trunkline/auth/logins"
 	"github.com/trunkline-edge/trunkline/cluster/trust"
 	"github.com/trunkline-edge/trunkline/sdk"
 	"github.com/trunkline-edge/trunkline/wire"
@@ -446,4 +445,23 @@ func seenCertificate(t *testing.T, address string) []byte {
 	}
 	defer func() { _ = conn.Close() }()
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Raw
+}
+
+// TestLifeThatNeverJoinedLeavesNothingOpen: the next one in the same process has the same data directory.
+func TestLifeThatNeverJoinedLeavesNothingOpen(t *testing.T) {
+	text, err := trust.Generate("shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, key := t.TempDir(), write(t, "cluster.key", string(text), 0o600)
+	args := []string{
+		"serve", "--tls", "off", "--data-dir", dir, "--key-file", key, "--node-id", "n1", "--bind-addr", "127.0.0.1",
+		"--client-addr", ":0", "--tunnel-addr", ":0", "--tcp-addr", ":0", "--gossip-addr", ":0", "--node-addr", ":0", "--admin-addr", "127.0.0.1:0",
+	}
+	th, ended := newTheatre(""), make(chan int, 1)
+	go func() { ended <- run(t.Context(), append(args, "--join", "127.0.0.1:1"), &th.world) }()
+	th.err.await(t, "it goes on trying")
+	th.signal <- syscall.SIGTERM
+	<-ended
+	act(t, "serve", "--tls", "off", "--data-dir", dir, "--key-file", key, "--node-id", "n1")
 }

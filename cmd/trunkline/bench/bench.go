@@ -2,7 +2,9 @@
 //
 // It is a program of its own: it starts the coordinator, a backend, the floor (a direct WebSocket server) and, when
 // asked, other people's proxies as child processes on loopback, loads them in turn from this process, and reads their
-// CPU time and memory from outside. It knows the public wire formats and package sdk, nothing of the coordinator.
+// CPU time and memory from outside. It knows the public wire formats and package sdk, nothing of the coordinator: but for
+// creates without a client, made by a child process that is a member of a cluster and nothing else, and for the table of
+// states, which it measures in itself.
 //
 // It refuses to guess: an answer that differs from what was sent, a connection that is closed, or a delivery out of
 // order ends the run with an error, and what was lost is counted and printed.
@@ -86,6 +88,12 @@ func measure(ctx context.Context, o options, progress io.Writer) (*Report, error
 		err = b.idle(ctx)
 	case "create":
 		err = b.create(ctx)
+	case "link":
+		err = b.link(ctx)
+	case "states":
+		err = b.states(ctx)
+	case "table":
+		err = b.table(ctx)
 	default:
 		err = b.targets(ctx)
 	}
@@ -115,7 +123,7 @@ func (b *bench) rounds(ctx context.Context, what string, cs []*contender, one fu
 				return nil, fmt.Errorf("%s, %s: %w", what, cs[i].Name, err)
 			}
 			cells[i] = append(cells[i], cell)
-			b.say("%s, round %d of %d: %-16s %7s/s, CPU %5s µs each, %7s per CPU second, p50 %s, p99 %s", what, round+1, b.o.Rounds,
+			b.say("%s, round %d of %d: %-18s %7s/s, CPU %5s µs each, %7s per CPU second, p50 %s, p99 %s", what, round+1, b.o.Rounds,
 				cs[i].Name, compact(cell.PerSecond), compact(cell.CPUMicros), compact(cell.PerCPU), latency(cell.P50), latency(cell.P99))
 		}
 	}

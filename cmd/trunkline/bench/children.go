@@ -25,6 +25,8 @@ func runChild(ctx context.Context, mode string, args []string, stdout io.Writer)
 		return runFloor(ctx, args, stdout)
 	case "child-backend":
 		return runBackend(ctx, args, stdout)
+	case "child-member":
+		return runMember(ctx, args, stdout)
 	default:
 		return fmt.Errorf("%w: no child mode %q", ErrUsage, mode)
 	}

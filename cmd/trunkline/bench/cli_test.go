@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +48,12 @@ func TestMisuseSaysWhat(t *testing.T) {
 		{"echo --tls --target http://localhost:8080", "--tls with an http:// target"},
 		{"echo --target http://h:1 --app abc", "64 hexadecimal"},
 		{"idle --rounds 0", "--rounds 0"},
+		{"echo --nodes 10", "--nodes 10: from 0 to 9"},
+		{"echo --nodes 2 --target http://h:1", "--nodes starts a cluster"},
+		{"link --size 7", "--size 7: from 8"},
+		{"states --in-flight 0", "--in-flight 0: from 1"},
+		{"table --states 1000000,5", `"5": want numbers from 10000`},
+		{"table --states many", `"many": want numbers`},
 	} {
 		_, err := parse(strings.Fields(c.args), &bytes.Buffer{})
 		if !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), c.want) {
@@ -63,6 +71,34 @@ func TestTargetSettings(t *testing.T) {
 	s, err := b.remote()
 	if err != nil || s.client != "edge.example:443" || s.secure.ServerName != "edge.example" || b.local(s) {
 		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+func TestStatesAreNumbersWithCommas(t *testing.T) {
+	o, err := parse([]string{"table", "--states", "1000000,10000000"}, &bytes.Buffer{})
+	if err != nil || !slices.Equal(o.States, []int{1_000_000, 10_000_000}) {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	if o, err = parse([]string{"targets"}, &bytes.Buffer{}); err != nil || !slices.Equal(o.States, []int{million}) {
+		t.Fatalf("%+v, %v", o, err)
+	}
+}
+
+func TestEveryTargetIsInOneGroup(t *testing.T) {
+	b := &bench{}
+	var ids []string
+	for _, g := range b.groups() {
+		ids = append(ids, g.ids...)
+	}
+	for i := range 17 {
+		id := fmt.Sprintf("P%d", i+1)
+		if n := len(slices.DeleteFunc(slices.Clone(ids), func(x string) bool { return x != id })); n != 1 {
+			t.Errorf("%s is in %d groups", id, n)
+		}
+	}
+	b.o.Only = "P99"
+	if err := b.targets(t.Context()); !errors.Is(err, ErrUsage) || !strings.Contains(err.Error(), "P1 to P17") {
+		t.Errorf("an unknown target: %v", err)
 	}
 }
 

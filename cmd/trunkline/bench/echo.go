@@ -51,7 +51,7 @@ func (b *bench) remote() (*server, error) {
 		s.meter = newAdminMeter(s.admin)
 	}
 	if u.Scheme == "https" {
-		if s.secure, err = trust(b.o.CA, u.Hostname()); err != nil {
+		if s.secure, err = serverTLS(b.o.CA, u.Hostname()); err != nil {
 			return nil, err
 		}
 	}
@@ -80,6 +80,13 @@ func (b *bench) line(ctx context.Context, hub bool, perRoom int) ([]*contender, 
 		return nil, err
 	}
 	cs := []*contender{base, own}
+	if b.o.Nodes > 1 {
+		several, err := b.cluster(ctx, b.o.Nodes, perRoom, backendConfig{broadcast: hub, native: b.o.Native}, b.o.TLS)
+		if err != nil {
+			return nil, err
+		}
+		cs = append(cs, several)
+	}
 	if !b.o.Peers {
 		return cs, nil
 	}
@@ -124,7 +131,8 @@ func (b *bench) echo(ctx context.Context) error {
 	if b.o.Rate == 0 {
 		b.note("closed loop: a message leaves when an answer has come, so latencies do not show what waited outside; see --rate")
 	}
-	return b.profile(ctx, cs[min(1, len(cs)-1)], b.echoRound(b.o))
+	b.compareNodes()
+	return b.profile(ctx, cs[b.measured(len(cs))], b.echoRound(b.o))
 }
 
 func (b *bench) fanout(ctx context.Context) error {
@@ -136,7 +144,24 @@ func (b *bench) fanout(ctx context.Context) error {
 		return err
 	}
 	b.report.Ratios = ratiosTo(b.report.Results, 0)
-	return b.profile(ctx, cs[min(1, len(cs)-1)], b.fanRound(b.o))
+	b.compareNodes()
+	return b.profile(ctx, cs[b.measured(len(cs))], b.fanRound(b.o))
+}
+
+// measured is which of n contenders a profile is of: the cluster, where there is one, else the single node.
+func (b *bench) measured(n int) int {
+	if b.o.Nodes > 1 {
+		return 2
+	}
+	return min(1, n-1)
+}
+
+// compareNodes adds what several nodes do over what one does.
+func (b *bench) compareNodes() {
+	if r := b.report.Results; b.o.Nodes > 1 {
+		b.report.Ratios = append(b.report.Ratios, compare(r[2], r[1]))
+		b.note("CPU of %d nodes is that of all their processes", b.o.Nodes)
+	}
 }
 
 // connectionsFor is what of the wished connections can be had, with a line of progress when it is less.

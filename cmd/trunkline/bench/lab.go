@@ -44,6 +44,7 @@ type contender struct {
 	rooms    *rooms // nil: a server without rooms
 	meter    meter
 	admin    string // URL, may be empty
+	owner    string // admin URL of the node with the tunnel, where that is another one
 }
 
 // connect opens n connections and brings them to where messages flow.
@@ -112,6 +113,7 @@ type server struct {
 	client string // host:port for plain and TLS clients
 	tunnel string
 	admin  string      // URL, may be empty
+	owner  string      // admin URL of the node with the tunnels, where clients come to another one
 	secure *tls.Config // nil: not known
 	meter  meter
 }
@@ -122,19 +124,28 @@ func (l *lab) startServer(ctx context.Context) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{client: d.Client, tunnel: d.Tunnel, admin: "http://" + d.Admin}
-	admin := newAdminMeter(s.admin)
-	s.meter = childMeter{processMeter: processMeter{pid: d.PID()}, admin: &admin}
+	return l.serverOf(d)
+}
+
+// serverOf describes a node that was started, with clients and tunnels at the same.
+func (l *lab) serverOf(d *child.Dev) (s *server, err error) {
+	s = &server{client: d.Client, tunnel: d.Tunnel, admin: "http://" + d.Admin, meter: devMeter(d)}
 	if d.CAFile != "" {
-		if s.secure, err = trust(d.CAFile, "localhost"); err != nil {
+		if s.secure, err = serverTLS(d.CAFile, "localhost"); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-// trust returns a configuration for a server of that name; an empty file means the system's authorities.
-func trust(file, name string) (*tls.Config, error) {
+// devMeter looks at a node's process.
+func devMeter(d *child.Dev) meter {
+	admin := newAdminMeter("http://" + d.Admin)
+	return childMeter{processMeter: processMeter{pid: d.PID()}, admin: &admin}
+}
+
+// serverTLS returns a configuration for a server of that name; an empty file means the system's authorities.
+func serverTLS(file, name string) (*tls.Config, error) {
 	cfg := &tls.Config{ServerName: name}
 	if file == "" {
 		return cfg, nil
@@ -188,7 +199,7 @@ func (s *server) contender(name, app string, perRoom int, secure bool) (*contend
 		e.tls = s.secure
 	}
 	return &contender{
-		Name: name, endpoint: e, meter: s.meter, admin: s.admin,
+		Name: name, endpoint: e, meter: s.meter, admin: s.admin, owner: s.owner,
 		rooms: &rooms{endpoint: &e, app: app, perRoom: perRoom},
 	}, nil
 }

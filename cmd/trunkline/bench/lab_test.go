@@ -177,12 +177,12 @@ func TestABrokenTunnelIsAnError(t *testing.T) {
 	}
 }
 
-func TestTrust(t *testing.T) {
-	if _, err := trust(t.TempDir()+"/none.pem", "x"); !errors.Is(err, os.ErrNotExist) {
+func TestServerTLS(t *testing.T) {
+	if _, err := serverTLS(t.TempDir()+"/none.pem", "x"); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("error %v", err)
 	}
 	var cfg *tls.Config
-	cfg, err := trust("", "edge.example")
+	cfg, err := serverTLS("", "edge.example")
 	if err != nil || cfg.RootCAs != nil || cfg.ServerName != "edge.example" {
 		t.Fatalf("%+v, %v", cfg, err)
 	}

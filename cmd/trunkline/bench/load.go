@@ -42,6 +42,8 @@ type Cell struct {
 	// Where nothing but processors limits a run, it is what the rate would be on one quiet processor.
 	PerCPU      float64 `json:"per_cpu_second"`
 	Allocations float64 `json:"allocations_per_frame,omitempty"`
+	// LinkBytes is what the node with the tunnel sent to other nodes, per message.
+	LinkBytes float64 `json:"link_bytes_per_message,omitempty"`
 	Percentiles
 	Lost    int64 `json:"lost"`
 	Skipped int64 `json:"skipped,omitempty"`
@@ -180,6 +182,7 @@ func (r *run) measure(ctx context.Context, m meter) (Cell, error) {
 		Messages: messages, Seconds: seconds, PerSecond: float64(messages) / seconds,
 		CPUMicros:   float64(after.CPU-before.CPU) / 1e3 / float64(messages),
 		Allocations: allocated(before, after) / float64(messages),
+		LinkBytes:   (after.Link - before.Link) / float64(messages),
 		Percentiles: percentilesOf(r.latency.merged()),
 	}
 	if family > 0 {

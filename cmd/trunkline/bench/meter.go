@@ -22,6 +22,7 @@ type usage struct {
 	RSS     int64         // resident bytes
 	Mallocs float64       // heap objects allocated; only an admin port tells, else 0
 	Asking  float64       // heap objects that telling cost
+	Link    float64       // bytes sent on links to other nodes; only an admin port tells, else 0
 }
 
 // meter looks at the process under test from outside.
@@ -141,16 +142,20 @@ func (m adminMeter) read(ctx context.Context) (usage, error) {
 	return usageOfMetrics(io.LimitReader(res.Body, metricsLimit))
 }
 
+// linkMetric is what a node has sent to others on links, as their ordered streams count it: before TLS.
+const linkMetric = `trunkline_link_bytes_total{direction="out"}`
+
 func usageOfMetrics(r io.Reader) (usage, error) {
 	var u usage
 	found := false
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		name, text, ok := strings.Cut(lines.Text(), " ")
-		if !ok {
+		at := strings.LastIndexByte(lines.Text(), ' ') // values of labels may have spaces
+		if at < 0 {
 			continue
 		}
+		name, text := lines.Text()[:at], lines.Text()[at+1:]
 		value, err := strconv.ParseFloat(text, 64)
 		if err != nil {
 			continue
@@ -162,6 +167,8 @@ func usageOfMetrics(r io.Reader) (usage, error) {
 			u.RSS = int64(value)
 		case "go_memstats_mallocs_total":
 			u.Mallocs = value
+		case linkMetric:
+			u.Link = value
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -190,8 +197,29 @@ func (m childMeter) read(ctx context.Context) (usage, error) {
 		return usage{}, err
 	}
 	u, err := m.processMeter.read(ctx)
-	u.Mallocs, u.Asking = second.Mallocs, second.Mallocs-first.Mallocs
+	u.Mallocs, u.Asking, u.Link = second.Mallocs, second.Mallocs-first.Mallocs, second.Link
 	return u, err
+}
+
+// nodesMeter adds up the processes of several nodes. Bytes on links are those of the first one, which has the tunnel.
+type nodesMeter []meter
+
+func (m nodesMeter) read(ctx context.Context) (usage, error) {
+	var sum usage
+	for i, one := range m {
+		u, err := one.read(ctx)
+		if err != nil {
+			return sum, err
+		}
+		sum.CPU += u.CPU
+		sum.RSS += u.RSS
+		sum.Mallocs += u.Mallocs
+		sum.Asking += u.Asking
+		if i == 0 {
+			sum.Link = u.Link
+		}
+	}
+	return sum, nil
 }
 
 // allocated is how many heap objects were made between two readings, without what the readings themselves cost: the

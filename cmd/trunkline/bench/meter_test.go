@@ -1,6 +1,8 @@
 package bench
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -89,7 +91,8 @@ func TestAllocatedWithoutTheQuestions(t *testing.T) {
 }
 
 func TestAdminMeter(t *testing.T) {
-	body := "# HELP x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 2e+06\ngo_memstats_mallocs_total 77\nother{a=\"b\"} 3\n"
+	body := "# HELP x\nprocess_cpu_seconds_total 1.5\nprocess_resident_memory_bytes 2e+06\ngo_memstats_mallocs_total 77\nother{a=\"b\"} 3\n" +
+		"trunkline_link_bytes_total{direction=\"in\"} 5\ntrunkline_link_bytes_total{direction=\"out\"} 9\n"
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/metrics" {
 			http.NotFound(w, r)
@@ -101,11 +104,31 @@ func TestAdminMeter(t *testing.T) {
 	m := newAdminMeter(srv.URL + "/")
 	defer m.client.CloseIdleConnections()
 	u, err := m.read(t.Context())
-	if err != nil || u.CPU != 1500*time.Millisecond || u.RSS != 2_000_000 || u.Mallocs != 77 {
+	if err != nil || u.CPU != 1500*time.Millisecond || u.RSS != 2_000_000 || u.Mallocs != 77 || u.Link != 9 {
 		t.Fatalf("%+v, %v", u, err)
 	}
 	body = "something_else 1\n"
 	if _, err := m.read(t.Context()); err == nil || !strings.Contains(err.Error(), "admin port") {
+		t.Fatalf("error %v", err)
+	}
+}
+
+// fixedMeter tells the same at all times, or fails.
+type fixedMeter struct {
+	usage
+	err error
+}
+
+func (m fixedMeter) read(context.Context) (usage, error) { return m.usage, m.err }
+
+func TestNodesAreAddedUpButForTheLink(t *testing.T) {
+	one, other := usage{CPU: 3, RSS: 5, Mallocs: 7, Asking: 1, Link: 100}, usage{CPU: 4, RSS: 6, Mallocs: 8, Asking: 2, Link: 9}
+	got, err := nodesMeter{fixedMeter{usage: one}, fixedMeter{usage: other}}.read(t.Context())
+	if want := (usage{CPU: 7, RSS: 11, Mallocs: 15, Asking: 3, Link: 100}); err != nil || got != want {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	gone := errors.New("it has ended")
+	if _, err := (nodesMeter{fixedMeter{}, fixedMeter{err: gone}}).read(t.Context()); !errors.Is(err, gone) {
 		t.Fatalf("error %v", err)
 	}
 }

@@ -22,18 +22,26 @@ func (b *bench) profile(ctx context.Context, c *contender, one func(ctx context.
 		return errors.New("profile: the coordinator's admin port is not known (--admin)")
 	}
 	b.say("one more turn, for the profile")
-	fetched := make(chan error, 1)
+	files := map[string]string{c.admin: b.o.Profile}
+	if c.owner != "" {
+		files[c.owner] = b.o.Profile + ".owner"
+	}
+	fetched := make(chan error, len(files))
 	profiled := *c
 	profiled.meter = &startMeter{meter: c.meter, start: sync.OnceFunc(func() {
-		go func() { fetched <- fetchProfile(ctx, c.admin, b.o.Duration, b.o.Profile) }()
+		for admin, file := range files {
+			go func() { fetched <- fetchProfile(ctx, admin, b.o.Duration, file) }()
+		}
 	})}
 	if _, err := one(ctx, &profiled); err != nil {
 		return named("profile", err)
 	}
-	if err := <-fetched; err != nil {
-		return named("profile", err)
+	for _, file := range files {
+		if err := <-fetched; err != nil {
+			return named("profile", err)
+		}
+		b.note("CPU profile of the coordinator in %s: read it with go tool pprof", file)
 	}
-	b.note("CPU profile of the coordinator in %s: read it with go tool pprof", b.o.Profile)
 	return nil
 }
 

@@ -17,6 +17,8 @@ type Report struct {
 	Ratios  []Ratio  `json:"ratios,omitempty"`
 	Idle    []Idle   `json:"idle,omitempty"`
 	Create  *Create  `json:"create,omitempty"`
+	Link    *Link    `json:"link,omitempty"`
+	Tables  []Table  `json:"tables,omitempty"`
 	Targets []Target `json:"targets,omitempty"`
 	Limits  Limits   `json:"limits"`
 	Notes   []string `json:"notes,omitempty"`
@@ -121,6 +123,8 @@ func (r *Report) write(out io.Writer) error {
 	r.writeResults(&b)
 	r.writeIdle(&b)
 	r.writeCreate(&b)
+	r.writeLink(&b)
+	r.writeTables(&b)
 	r.writeTargets(&b)
 	fmt.Fprintf(&b, "Limits: %s.\n", r.Limits)
 	for _, n := range r.Notes {
@@ -153,8 +157,14 @@ func (o *options) title() string {
 		return fmt.Sprintf("idle: %d connections, %s, %s", o.Conns, how, backend)
 	case "create":
 		return fmt.Sprintf("create: %d joins, %s, %s", o.Conns, how, backend)
+	case "link":
+		return fmt.Sprintf("link: 1 -> %d at another node, %d in flight, %d bytes, plain, native backend; per second and CPU are per delivery", o.Conns, o.Window, o.Size)
+	case "states":
+		return fmt.Sprintf("states: %d creates in flight at a node that does not lead, of three with their logs on disk", o.InFlight)
+	case "table":
+		return "table: package placement in this process"
 	default:
-		return "targets P1 to P11"
+		return "targets P1 to P17"
 	}
 }
 

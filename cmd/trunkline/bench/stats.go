@@ -43,6 +43,16 @@ func ratioOf(a, b []float64) Spread {
 	return spreadOf(r)
 }
 
+// differenceOf pairs rounds as ratioOf does: what b has less than a.
+func differenceOf(a, b []float64) Spread {
+	n := min(len(a), len(b))
+	d := make([]float64, n)
+	for i := range n {
+		d[i] = a[i] - b[i]
+	}
+	return spreadOf(d)
+}
+
 // String writes the median, and the range when there is one.
 func (s Spread) String() string {
 	if s.Min == s.Max {

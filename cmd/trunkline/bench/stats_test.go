@@ -34,6 +34,12 @@ func TestRatioIsOfPairsNotOfMedians(t *testing.T) {
 	}
 }
 
+func TestDifferenceIsOfPairs(t *testing.T) {
+	if got := differenceOf([]float64{150, 300, 90}, []float64{100, 100, 50}); got != (Spread{50, 40, 200}) {
+		t.Fatalf("%+v", got)
+	}
+}
+
 func TestCompact(t *testing.T) {
 	for x, want := range map[float64]string{
 		455123: "455k", 12345: "12.3k", 832.4: "832", 12.34: "12.3", 2.0449: "2.04", 0: "0", 0.0012: "0.0012",

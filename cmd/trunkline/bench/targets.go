@@ -70,9 +70,10 @@ func judge(id, what string, aims ...aim) Target {
 }
 
 // field is what the targets are measured on: one coordinator with a legacy and a native echo backend, the floor, and
-// HAProxy where there is one.
+// HAProxy where there is one. The cluster is started when a target needs it.
 type field struct {
 	floor, legacy, native, secure, haproxy, nginx *contender
+	far                                           *contender
 	server                                        *server
 }
 
@@ -80,35 +81,40 @@ type field struct {
 type group struct {
 	ids []string
 	run func(ctx context.Context, f *field) ([]Target, error)
+	// alone: it starts what it needs itself.
+	alone bool
+}
+
+func (b *bench) groups() []group {
+	return []group{
+		{[]string{"P1", "P2", "P11", "P9", "P10"}, b.throughput, false},
+		{[]string{"P3"}, b.bigMessages, false},
+		{[]string{"P4"}, b.single, false},
+		{[]string{"P5"}, b.openLoopTarget, false},
+		{[]string{"P6"}, b.fanoutTarget, false},
+		{[]string{"P7"}, b.memoryTarget, true},
+		{[]string{"P8"}, b.joinTarget, true},
+		{[]string{"P12"}, b.twoNodesTarget, false},
+		{[]string{"P13"}, b.hopTarget, false},
+		{[]string{"P14"}, b.linkTarget, true},
+		{[]string{"P15"}, b.createTarget, true},
+		{[]string{"P16", "P17"}, b.tableTarget, true},
+	}
 }
 
 func (b *bench) targets(ctx context.Context) error {
-	groups := []group{
-		{[]string{"P1", "P2", "P11", "P9", "P10"}, b.throughput},
-		{[]string{"P3"}, b.bigMessages},
-		{[]string{"P4"}, b.single},
-		{[]string{"P5"}, b.openLoopTarget},
-		{[]string{"P6"}, b.fanoutTarget},
-		{[]string{"P7"}, b.memoryTarget},
-		{[]string{"P8"}, b.joinTarget},
+	groups := slices.DeleteFunc(b.groups(), func(g group) bool { return !slices.ContainsFunc(g.ids, b.wanted) })
+	if len(groups) == 0 {
+		return fmt.Errorf("%w: --only %q names no target from P1 to P17", ErrUsage, b.o.Only)
 	}
-	known := 0
-	for _, g := range groups {
-		if slices.ContainsFunc(g.ids, b.wanted) {
-			known++
+	f := &field{}
+	if slices.ContainsFunc(groups, func(g group) bool { return !g.alone }) {
+		var err error
+		if f, err = b.field(ctx); err != nil {
+			return err
 		}
 	}
-	if known == 0 {
-		return fmt.Errorf("%w: --only %q names no target from P1 to P11", ErrUsage, b.o.Only)
-	}
-	f, err := b.field(ctx)
-	if err != nil {
-		return err
-	}
 	for _, g := range groups {
-		if !slices.ContainsFunc(g.ids, b.wanted) {
-			continue
-		}
 		lines, err := g.run(ctx, f)
 		if err != nil {
 			return err
@@ -121,7 +127,9 @@ func (b *bench) targets(ctx context.Context) error {
 		}
 	}
 	slices.SortFunc(b.report.Targets, func(x, y Target) int { return len(x.ID)*100 - len(y.ID)*100 + strings.Compare(x.ID, y.ID) })
-	b.note("P9 is what the whole process allocated during the 1000 x 8 run, per frame; the exact figure is the Go benchmarks'")
+	if b.wanted("P9") {
+		b.note("P9 is what the whole process allocated during the 1000 x 8 run, per frame; the exact figure is the Go benchmarks'")
+	}
 	return nil
 }
 

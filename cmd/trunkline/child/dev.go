@@ -28,7 +28,20 @@ type Dev struct {
 // StartNodes starts a cluster of n `trunkline dev` on free ports of 127.0.0.1, as StartDev does: the second and those
 // after it join the first. flags are added to the command line of each.
 func (g *Group) StartNodes(ctx context.Context, dir string, n int, flags ...string) ([]*Dev, error) {
-	key := filepath.Join(dir, "cluster.key")
+	return g.startNodes(ctx, dir, n, false, flags)
+}
+
+// StartStoredNodes is StartNodes with a data directory for each node, below dir.
+func (g *Group) StartStoredNodes(ctx context.Context, dir string, n int, flags ...string) ([]*Dev, error) {
+	return g.startNodes(ctx, dir, n, true, flags)
+}
+
+func (g *Group) startNodes(ctx context.Context, dir string, n int, stored bool, flags []string) ([]*Dev, error) {
+	own, err := os.MkdirTemp(dir, "nodes-")
+	if err != nil {
+		return nil, fmt.Errorf("start a cluster: %w", err)
+	}
+	key := filepath.Join(own, "cluster.key")
 	p, err := g.Start(ctx, Command{Name: "trunkline keygen", Args: []string{"keygen", "-o", key, "small-world"}})
 	if err != nil {
 		return nil, err
@@ -40,11 +53,15 @@ func (g *Group) StartNodes(ctx context.Context, dir string, n int, flags ...stri
 	}
 	var nodes []*Dev
 	for i := range n {
-		own := append([]string{"--node-id", fmt.Sprintf("node-%d", i+1), "--key-file", key}, flags...)
-		if i > 0 {
-			own = append(own, "--join", nodes[0].Node)
+		id := fmt.Sprintf("node-%d", i+1)
+		line := append([]string{"--node-id", id, "--key-file", key}, flags...)
+		if stored {
+			line = append(line, "--data-dir", filepath.Join(own, id))
 		}
-		d, err := g.StartDev(ctx, dir, own...)
+		if i > 0 {
+			line = append(line, "--join", nodes[0].Node)
+		}
+		d, err := g.StartDev(ctx, own, line...)
 		if err != nil {
 			return nil, err
 		}
