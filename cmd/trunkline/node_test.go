@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"
+	"github.com/trunkline-edge/trunkline/auth/logins"
 	"github.com/trunkline-edge/trunkline/cluster/trust"
 	"github.com/trunkline-edge/trunkline/sdk"
 	"github.com/trunkline-edge/trunkline/wire"
