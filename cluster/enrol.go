@@ -29,7 +29,8 @@ func (n *Node) certify(ctx context.Context) error {
 		return nil
 	}
 	if m.Recovered && n.authority.Load() == nil {
-		n.log.Warn("this node begins a new generation of the cluster without what signed its certificates: it makes a new one, and all others fetch new certificates")
+		n.log.Warn("this node begins a new generation of the cluster without what signed its certificates: " +
+			"it makes a new one, and all others fetch new certificates")
 		if err := n.makeAuthority(); err != nil {
 			return err
 		}
@@ -162,8 +163,8 @@ func (n *Node) take(addr string, got enrolment) error {
 func (n *Node) stranger(addr string) error {
 	m := n.place()
 	return final{fmt.Errorf("the node at %s is of another cluster named %q, formed apart from the one whose data is in %s: "+
-		"to join that one, start this node with an empty data directory and --join %[1]s; to go on with its own data, start it without --join",
-		addr, m.Cluster, n.cfg.DataDir)}
+		"to join that one, start this node with an empty data directory and --join %[1]s; "+
+		"to go on with its own data, start it without --join", addr, m.Cluster, n.cfg.DataDir)}
 }
 
 func (n *Node) dropAuthority() error {

@@ -64,7 +64,8 @@ func (n *Node) keyStep(step uint8, text string) (_ []byte, err error) {
 
 // everyKey has all nodes take a step.
 func (n *Node) everyKey(ctx context.Context, step uint8, text string) ([]KeyState, error) {
-	answers, failed := n.everyMember(ctx, control.Keys, append([]byte{step}, text...), func() ([]byte, error) { return n.keyStep(step, text) })
+	body := append([]byte{step}, text...)
+	answers, failed := n.everyMember(ctx, control.Keys, body, func() ([]byte, error) { return n.keyStep(step, text) })
 	states := map[trust.KeyID]*KeyState{}
 	has := map[string][]trust.KeyInfo{}
 	for node, b := range answers {

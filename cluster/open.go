@@ -132,8 +132,8 @@ func (n *Node) openPlace() error {
 	}
 	if n.dir != nil {
 		if files, err := n.dir.replicaFiles(); err != nil || len(files) > 0 {
-			return errors.Join(err, fmt.Errorf("%s has a table (%v) but does not say which node's: it is of an older version or was copied; name another directory",
-				n.cfg.DataDir, files))
+			return errors.Join(err, fmt.Errorf("%s has a table (%v) but does not say which node's: "+
+				"it is of an older version or was copied; name another directory", n.cfg.DataDir, files))
 		}
 	}
 	if len(n.cfg.Join) > 0 {
@@ -147,12 +147,14 @@ func (n *Node) openPlace() error {
 func (n *Node) returnTo(m member) error {
 	switch {
 	case m.Node != n.cfg.NodeID:
-		return fmt.Errorf("the data directory %s is that of node %q, not of %q: use that id, or another directory", n.cfg.DataDir, m.Node, n.cfg.NodeID)
+		return fmt.Errorf("the data directory %s is that of node %q, not of %q: use that id, or another directory",
+			n.cfg.DataDir, m.Node, n.cfg.NodeID)
 	case m.Cluster != n.keys.Name():
-		return fmt.Errorf("the data directory %s is of cluster %q, the key file of %q: use its own key file, or an empty directory to join %[3]q",
-			n.cfg.DataDir, m.Cluster, n.keys.Name())
+		return fmt.Errorf("the data directory %s is of cluster %q, the key file of %q: "+
+			"use its own key file, or an empty directory to join %[3]q", n.cfg.DataDir, m.Cluster, n.keys.Name())
 	case m.Left && len(n.cfg.Join) == 0:
-		return fmt.Errorf("node %q has left cluster %q: start it with --join to enter again, or with an empty data directory to form a new one", m.Node, m.Cluster)
+		return fmt.Errorf("node %q has left cluster %q: start it with --join to enter again, "+
+			"or with an empty data directory to form a new one", m.Node, m.Cluster)
 	case m.Left:
 		m = member{Node: m.Node, Cluster: m.Cluster}
 	}

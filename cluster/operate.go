@@ -50,7 +50,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		}
 	}
 	if others == 0 {
-		return fmt.Errorf("leave the cluster: %w: it is the only voter, and the table would be lost with it: stop it instead", ErrNotHere)
+		return fmt.Errorf("leave the cluster: %w: it is the only voter, and the table would be lost: stop it instead", ErrNotHere)
 	}
 	n.mu.Lock()
 	n.leaving = true

@@ -90,7 +90,8 @@ func (n *Node) form(ctx context.Context) error {
 	if n.table.Generation() == 0 {
 		m := n.place()
 		f := &placement.Form{
-			Generation: m.Generation, Incarnation: m.Incarnation, MACKey: randomKey(), Name: m.Cluster, Profile: m.Profile, Region: n.cfg.Region,
+			Generation: m.Generation, Incarnation: m.Incarnation, MACKey: randomKey(),
+			Name: m.Cluster, Profile: m.Profile, Region: n.cfg.Region,
 		}
 		if _, err := n.one(ctx, f); err != nil {
 			return err
@@ -133,13 +134,14 @@ func (n *Node) begin(ctx context.Context) error {
 		return err
 	}
 	s := n.Session()
-	n.log.Info("this node is a member of the cluster", "cluster", n.place().Cluster, "session", uint64(s.ID), "number", s.Number, "boot", s.Boot, "server", n.place().Server)
+	n.log.Info("this node is a member of the cluster", "cluster", n.place().Cluster,
+		"session", uint64(s.ID), "number", s.Number, "boot", s.Boot, "server", n.place().Server)
 	close(n.joined)
 	return nil
 }
 
-// openSession opens a session, however long it takes. One that was opened by a try whose answer was lost is never renewed, so it
-// ends by itself.
+// openSession opens a session, however long it takes. One that was opened by a try whose answer was lost is never renewed,
+// so it ends by itself.
 func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 	cmd := &placement.OpenSession{
 		NodeID: n.cfg.NodeID, Region: n.cfg.Region, NodeAddr: n.nodeAddr, GossipAddr: n.GossipAddr(),
@@ -174,7 +176,8 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 
 // denied is why a node gets neither certificate nor session.
 func (n *Node) denied() error {
-	return fmt.Errorf("node %q: %w: remove it by force (trunkline force-remove %[1]s at another node), or use another id", n.cfg.NodeID, placement.ErrDenied)
+	return fmt.Errorf("node %q: %w: remove it by force (trunkline force-remove %[1]s at another node), or use another id",
+		n.cfg.NodeID, placement.ErrDenied)
 }
 
 // meta is what gossip tells of this node.

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 
@@ -37,7 +38,8 @@ type NodeStatus struct {
 	LastIndex    uint64 `json:"last_index,omitempty"`
 	CommitIndex  uint64 `json:"commit_index,omitempty"`
 	AppliedIndex uint64 `json:"applied_index,omitempty"`
-	// LastContact is how long ago it heard of its leader, LeaseLeft how long its lease lasts, in milliseconds; negative: unknown, over.
+	// LastContact is how long ago it heard of its leader, LeaseLeft how long its lease lasts, in milliseconds; negative:
+	// unknown, over.
 	LastContact int64 `json:"last_contact_ms"`
 	LeaseLeft   int64 `json:"lease_left_ms"`
 
@@ -103,7 +105,8 @@ func (n *Node) statusOf(ctx context.Context, s placement.Session) NodeStatus {
 		err = json.Unmarshal(b, &st)
 	}
 	if err == nil && st.Session != s.ID {
-		st = NodeStatus{Node: s.Node, Session: s.ID, Region: s.Region, LastContact: -1, LeaseLeft: -1, Error: "a later life of the node answers"}
+		st = NodeStatus{Node: s.Node, Session: s.ID, Region: s.Region, LastContact: -1, LeaseLeft: -1}
+		err = errors.New("another life of the node answers")
 	}
 	if err != nil {
 		st.Error = err.Error()
@@ -142,7 +145,9 @@ func (n *Node) Peers() []Peer {
 }
 
 // everyMember asks all nodes with an open session for the same, this one through do, and collects the answers by node.
-func (n *Node) everyMember(ctx context.Context, verb control.Verb, body []byte, do func() ([]byte, error)) (map[string][]byte, map[string]error) {
+func (n *Node) everyMember(
+	ctx context.Context, verb control.Verb, body []byte, do func() ([]byte, error),
+) (map[string][]byte, map[string]error) {
 	answers, failed := map[string][]byte{}, map[string]error{}
 	var mu sync.Mutex
 	var g errgroup.Group

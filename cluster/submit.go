@@ -163,8 +163,8 @@ func (n *Node) many(ctx context.Context, cmds []placement.Command) ([]placement.
 	return out.results, err
 }
 
-// inTerm has commands committed by this node as the leader of a term, or not at all: what a leader decides by what it alone has heard
-// must not be committed by another one.
+// inTerm has commands committed by this node as the leader of a term, or not at all: what a leader decides by what it
+// alone has heard must not be committed by another one.
 func (n *Node) inTerm(ctx context.Context, term uint64, cmds ...placement.Command) ([]placement.Result, error) {
 	a := commands(cmds...)
 	a.term = term

@@ -244,7 +244,6 @@ func (pt *party) open(arr *arrival, t *touched) (wait <-chan struct{}) {
 			pt.peer.unseat(s, wire.CodeGoingAway)
 		}
 	}()
-	pt.up.Ack(s.channel, s.sent) // it is seated: its messages may come
 	rm.mu.Lock()
 	was := rm.sameLocked(s)
 	rm.addLocked(s)

@@ -26,6 +26,7 @@ type attachment struct {
 	ended    chan struct{} // closed when the tunnel's reader has returned and the rooms are detached
 	syncing  atomic.Bool   // legacy: other nodes have yet to say whom they have; set before it is live, cleared under home.mu
 	stalled  atomic.Bool   // a route whose lane has had no connection for a while
+	held     atomic.Bool   // somebody waits for its lane to have one
 
 	// The reader's own.
 
@@ -289,8 +290,23 @@ func (s *session) noteSeated(a *attachment) {
 }
 
 // Expected says that the instance has a hole. A tunnel loses nothing, so only frames that an earlier attachment swallowed
-// can be missing; they are counted, not repeated.
-func (a *attachment) Expected(uint32, uint64) { a.router.stats.holes.Add(1) }
+// can be missing; they are counted, not repeated. An owner on another node says so when it has lost the instance's tunnel:
+// what follows waits here until it acknowledges again, or the state is elsewhere.
+func (a *attachment) Expected(channel uint32, _ uint64) {
+	if !a.away() {
+		a.router.stats.holes.Add(1)
+		return
+	}
+	s := a.channels.get(channel)
+	if s == nil {
+		return
+	}
+	s.room.mu.Lock()
+	if s.att == a {
+		s.seated.Store(false)
+	}
+	s.room.mu.Unlock()
+}
 
 func (a *attachment) Load(load tunnel.Load) {
 	a.router.placer.Report(a.home.id, load.Permille, load.Sessions)

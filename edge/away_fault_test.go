@@ -294,13 +294,32 @@ func TestInstanceOfANodeThatDiedAttachesElsewhere(t *testing.T) {
 		w[0].backend(tunnel.Native, secret, "s1")
 		ann := w[1].joins(secret, 7, "ann")
 		c.stop(0)
+		synctest.Wait()
+		ann.sends("held")
 		again := w[2].backend(tunnel.Native, secret, "s1")
 		time.Sleep(time.Second)
 		ann.sends("x")
-		want(t, "instance", again.take(), `confirm; open 7 ann; data 7 ann 1 "x"`)
+		want(t, "instance", again.take(), `confirm; open 7 ann; data 7 ann 1 "held"; data 7 ann 2 "x"`)
 		w[2].placer.apply(&placement.EndSession{Session: w[0].placer.node})
 		ann.sends("y")
-		want(t, "instance", again.take(), `data 7 ann 2 "y"`)
+		want(t, "instance", again.take(), `data 7 ann 3 "y"`)
+		ann.leaves()
+	})
+}
+
+// What is sent into a lane without a connection is lost when the other node turns out to be dead, so it is not sent.
+func TestMessagesForANodeThatCannotBeReachedAreHeld(t *testing.T) {
+	inNodes(t, 3, nil, func(c *nodes, w []*world) {
+		b := w[0].backend(tunnel.Native, secret, "s1")
+		ann := w[1].joins(secret, 7, "ann")
+		c.cut(1, 0, true)
+		synctest.Wait()
+		ann.sends("held")
+		again := w[2].backend(tunnel.Native, secret, "s1")
+		time.Sleep(time.Second)
+		want(t, "instance", again.take(), `confirm; open 7 ann; data 7 ann 1 "held"`)
+		want(t, "the former tunnel", b.take(), "confirm; open 7 ann")
+		c.cut(1, 0, false)
 		ann.leaves()
 	})
 }
@@ -343,7 +362,7 @@ func TestGuestsLookForTheStateOfAnInstanceThatIsGone(t *testing.T) {
 		ann.sends("held")
 		other := w[1].backend(tunnel.Legacy, secret, "s2")
 		time.Sleep(4 * time.Second)
-		want(t, "the other instance", without(other.take(), "confirm"), "open 7 ann")
+		want(t, "the other instance", without(other.take(), "confirm"), `open 7 ann; data 7 ann 1 "held"`)
 		ann.leaves()
 		if n := w[0].r.stats.guests.Load(); n != 0 {
 			t.Errorf("%d guests are left", n)
@@ -432,4 +451,80 @@ func FuzzNotice(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What clients of another node say while the instance is away waits at their node: when its states move, all of it goes
+// along, and when it comes back nothing is out of order.
+func TestMessagesOfAnotherNodeAreHeldWhileTheInstanceIsAway(t *testing.T) {
+	const most = 20
+	speak := func(w *world, ann *player) (spoken chan int) {
+		spoken = make(chan int, most)
+		w.r.spawn(func(context.Context) {
+			for i := range most {
+				if ann.seat.Down(fmt.Appendf(nil, "%d", i), false) != nil {
+					return
+				}
+				ann.seat.Drained()
+				spoken <- i
+			}
+		})
+		return spoken
+	}
+	all := func(from int) string {
+		var b strings.Builder
+		for i := range most {
+			fmt.Fprintf(&b, "; data 7 ann %d \"%d\"", from+i, i)
+		}
+		return b.String()
+	}
+	for _, kind := range []tunnel.Kind{tunnel.Legacy, tunnel.Native} {
+		t.Run(kind.String()+" moves", func(t *testing.T) {
+			inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+				b1 := w[0].backend(kind, secret, "s1")
+				ann := w[1].joins(secret, 7, "ann")
+				ann.sends("hello")
+				b2 := w[1].backend(kind, secret, "s2")
+				b2.take()
+				w[0].breaks(b1)
+				synctest.Wait()
+				spoken := speak(w[1], ann)
+				synctest.Wait()
+				if n := len(spoken); n > 0 {
+					t.Errorf("%d messages were taken for an instance that is away", n)
+				}
+				time.Sleep(5 * time.Second)
+				want(t, "the other instance", b2.take(), "open 7 ann"+all(2))
+				for range most {
+					<-spoken
+				}
+				ann.leaves()
+			})
+		})
+		t.Run(kind.String()+" comes back", func(t *testing.T) {
+			inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+				b := w[0].backend(kind, secret, "s1")
+				ann := w[1].joins(secret, 7, "ann")
+				ann.sends("hello")
+				w[0].breaks(b)
+				synctest.Wait()
+				spoken := speak(w[1], ann)
+				time.Sleep(100 * time.Millisecond)
+				bob := w[1].joins(secret, 7, "bob")
+				bob.seat.Drained()
+				b = w[0].backend(kind, secret, "s1")
+				synctest.Wait()
+				if got := b.take(); !strings.Contains(got, strings.TrimPrefix(all(2), "; ")) {
+					t.Errorf("the instance got %s, want %s in it", got, all(2))
+				}
+				if got := ann.take(); kind == tunnel.Native && strings.Contains(got, "ack") {
+					t.Errorf("ann was told %s by nobody who knows", got)
+				}
+				for range most {
+					<-spoken
+				}
+				bob.leaves()
+				ann.leaves()
+			})
+		})
+	}
 }

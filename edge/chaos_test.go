@@ -25,6 +25,9 @@ type story struct {
 	here  []*player
 	begin time.Time
 	left  int // events
+
+	cuts   int // under way, one within the other
+	healBy time.Time
 }
 
 func TestEverythingComesToRest(t *testing.T) {
@@ -85,7 +88,11 @@ func (s *story) event() {
 		a, b := s.rng.IntN(3), s.rng.IntN(3)
 		s.say("cut %d %d", a, b)
 		s.c.cut(a, b, s.rng.IntN(2) == 0)
-		s.meanwhile(40) // less than a lane is remembered without a connection
+		if s.cuts++; s.cuts == 1 {
+			s.healBy = time.Now().Add(time.Minute) // a lane is remembered without a connection for two
+		}
+		s.meanwhile(40)
+		s.cuts--
 		s.c.cut(a, b, false)
 		s.say("healed %d %d", a, b)
 	case n < 9: // a table that is behind for longer than a lease lasts ends its node
@@ -105,7 +112,7 @@ func (s *story) event() {
 // meanwhile lets up to n other events happen.
 func (s *story) meanwhile(n int) {
 	for range s.rng.IntN(n) {
-		if s.left--; s.left < 0 {
+		if s.left--; s.left < 0 || s.cuts > 0 && time.Now().After(s.healBy) {
 			return
 		}
 		s.event()

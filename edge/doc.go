@@ -44,6 +44,9 @@
 // still meanwhile. A waiting room with sessions is driven by one goroutine (seek), which places the state when its row is
 // free and closes the sessions when the hold is over.
 //
+// Where the tunnel is on another node, frames are held here as well while that node has lost the tunnel (it says so with
+// EXPECTED, and that it has one with an ACK) or the lane has no connection: what went there then would be lost with it.
+//
 // # Goroutines
 //
 // New starts none. [Router.Run] owns all of them: the accept loop and one goroutine per tunnel (ServeTunnels), one seek per

@@ -277,6 +277,7 @@ func (p *player) sends(msg string) {
 }
 
 func (p *player) leaves() {
+	synctest.Wait() // what was held has gone down
 	p.seat.Leave()
 	synctest.Wait()
 }

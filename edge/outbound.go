@@ -53,6 +53,33 @@ func (o *outbound) Room() {
 	}
 }
 
+// Resumed lets those go on who wait for a connection.
+func (o *outbound) Resumed() { o.a.resume() }
+
+// connected says whether what is sent leaves this node at once. While the owner cannot be reached messages are better held,
+// since they are lost if it is dead. Who is told that it is not is woken by a change of its room.
+func (a *attachment) connected() bool {
+	if a.route == nil || a.route.rt.Connected() {
+		return true
+	}
+	a.held.Store(true)
+	return a.route.rt.Connected() // it may be since, and resume may have been called before
+}
+
+// resume wakes those who were told that the route is not connected.
+func (a *attachment) resume() {
+	if !a.held.Swap(false) {
+		return
+	}
+	for _, rm := range a.home.snapshot() {
+		rm.mu.Lock()
+		if rm.att == a {
+			rm.tellLocked()
+		}
+		rm.mu.Unlock()
+	}
+}
+
 // Ended puts the rooms back to waiting, and looks again a little later.
 func (o *outbound) Ended(err error) {
 	o.a.router.spawn(func(ctx context.Context) {

@@ -38,6 +38,7 @@ type peer struct {
 	waiting  atomic.Int64  // bytes of arrivals that wait
 	arrivals atomic.Int64
 	over     atomic.Bool // the route has ended
+	flushes  atomic.Bool // somebody will flush
 
 	mu      sync.Mutex
 	parties map[wire.StateID]*party
@@ -106,6 +107,9 @@ func (p *peer) acknowledge() {
 
 // Room goes on sending.
 func (p *peer) Room() { p.far.Flush() }
+
+// Resumed is for the end that has clients to hold.
+func (p *peer) Resumed() {}
 
 // Ended takes the guests out of their rooms: at once if their node is over, else when it has had time to come back.
 func (p *peer) Ended(err error) {
@@ -320,6 +324,17 @@ func (p *peer) flush() {
 	if cfg := &p.router.tcfg; p.far.Queued() > cfg.MaxMessage+cfg.TunnelMark/2 {
 		p.cut()
 	}
+}
+
+// flushSoon is flush for who holds a lock.
+func (p *peer) flushSoon() {
+	if p.flushes.Swap(true) {
+		return
+	}
+	p.router.spawn(func(context.Context) {
+		p.flushes.Store(false)
+		p.flush()
+	})
 }
 
 // cut gives the route up from this end.

@@ -112,7 +112,7 @@ func (rm *room) goLiveLocked(h *home, a *attachment, epoch wire.Epoch) (flush bo
 			rm.openLocked(s)
 			for o := s.next; o != nil; o = o.next {
 				o.att = a
-				o.seated.Store(true)
+				o.seatLocked()
 				o.joinLocked(true)
 			}
 		}
@@ -125,7 +125,19 @@ func (rm *room) goLiveLocked(h *home, a *attachment, epoch wire.Epoch) (flush bo
 		}
 	}
 	rm.tellLocked()
+	for _, p := range rm.parties {
+		p.peer.flushSoon()
+	}
 	return len(rm.members)+len(rm.guests) > 0
+}
+
+// seatLocked lets the session's messages come: the instance, or the node that has its tunnel, has been told of it. A
+// guest's are let go by its node when that hears of it; those that are on a route wait for the owner's word.
+func (s *session) seatLocked() {
+	s.seated.Store(!s.att.away())
+	if s.party != nil {
+		s.party.up.Ack(s.channel, 0) // of none of its messages: whether they are done is the instance's to say
+	}
 }
 
 // openLocked tells the instance of the session. The client is registered first, so that its acknowledgement precedes
@@ -133,7 +145,7 @@ func (rm *room) goLiveLocked(h *home, a *attachment, epoch wire.Epoch) (flush bo
 func (rm *room) openLocked(s *session) {
 	s.unopenLocked()
 	s.att = rm.att
-	s.seated.Store(!rm.att.away())
+	s.seatLocked()
 	s.t.Epoch, s.t.Gen = rm.epoch, rm.att.gen
 	s.t.Next = s.sent + 1
 	s.t.Resumed = s.t.Resumed || s.registered
@@ -296,6 +308,10 @@ func (rm *room) detachLocked(now time.Time) {
 	}
 	for _, s := range rm.guests { // what they have not had acknowledged counts where their clients are
 		s.unopenLocked()
+		s.party.up.Expected(s.channel, s.sent+1) // it waits there
+	}
+	for _, p := range rm.parties {
+		p.peer.flushSoon()
 	}
 	rm.tellLocked()
 }

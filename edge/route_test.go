@@ -81,6 +81,8 @@ func (e *carriedEnd) Room() {
 	e.far.Flush()
 }
 
+func (e *carriedEnd) Resumed() {}
+
 func (e *carriedEnd) Ended(err error) { e.ended <- err }
 
 // late is the receiver of the near end, which exists once its route does.
@@ -89,6 +91,7 @@ type late struct{ r *routed }
 func (l late) Take(batch []byte) error { return l.r.near.Load().Take(batch) }
 func (l late) Drained()                { l.r.near.Load().Drained() }
 func (l late) Ended(err error)         { l.r.near.Load().Ended(err) }
+func (l late) Resumed()                {}
 
 func (l late) Room() {
 	if e := l.r.near.Load(); e != nil {

@@ -27,7 +27,7 @@ type session struct {
 
 	// upDirty is set while the session stands on the list of those that the tunnel's reader will flush.
 	upDirty atomic.Bool
-	// seated says, on a route, that the owner has the session, so that what the client sends is not sent in vain. It is
+	// seated says, on a route, that the instance has the session, so that what the client sends is not sent in vain. It is
 	// written under room.mu.
 	seated atomic.Bool
 	// acked is the highest number that a native instance acknowledged.
@@ -64,7 +64,7 @@ func (s *session) Down(payload []byte, unreliable bool) error {
 			return errLeft
 		}
 		var wait <-chan struct{}
-		if rm.phase == phaseLive && s.att == rm.att && s.seated.Load() {
+		if rm.phase == phaseLive && s.att == rm.att && s.seated.Load() && rm.att.connected() {
 			wait = rm.line.Admit(len(payload))
 			if wait == nil {
 				s.sent++

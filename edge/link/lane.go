@@ -113,6 +113,21 @@ func (l *lane) receiverOf(r *Route) Receiver {
 	return r.receiver
 }
 
+// resumed tells all routes that there is a connection.
+func (l *lane) resumed() {
+	l.mu.Lock()
+	told := make([]Receiver, 0, len(l.routes))
+	for _, r := range l.routes {
+		if r.receiver != nil {
+			told = append(told, r.receiver)
+		}
+	}
+	l.mu.Unlock()
+	for _, to := range told {
+		to.Resumed()
+	}
+}
+
 // read is the goroutine of a lane: it hands what comes to the routes until the stream ends, and then tells them so.
 func (l *lane) read(context.Context) {
 	buf, n := make([]byte, laneBuf), 0

@@ -31,7 +31,9 @@ type Receiver interface {
 	// Room comes when Route.Pending had answered more than half of what a sender should have under way, and has fallen:
 	// flush. It may come from any goroutine, and beside the others.
 	Room()
-	// Ended is the last call but for a Room, once, unless the route was closed at this end.
+	// Resumed comes when the lane has a connection, which it had not. It may come from any goroutine, and beside the others.
+	Resumed()
+	// Ended is the last call but for a Room or Resumed, once, unless the route was closed at this end.
 	Ended(err error)
 }
 
@@ -161,6 +163,10 @@ func (r *Route) Pending() int {
 	}
 	return n
 }
+
+// Connected says whether the lane has a connection. Where it has none, what is sent is kept for the next one, and lost if
+// the other node's session ends before.
+func (r *Route) Connected() bool { return r.lane != nil && r.lane.s.up.Load() }
 
 // Close ends the route, behind what was sent on it. The Receiver is told nothing more, but for a call in progress.
 func (r *Route) Close() {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -19,17 +20,21 @@ const patience = 20 * time.Second
 
 // inbox is a Receiver that keeps what it is told.
 type inbox struct {
-	name  string
-	take  func(batch []byte) error // nil keeps text
-	mu    sync.Mutex
-	said  []string
-	grown chan struct{}
-	room  chan struct{} // holds one
-	ended chan error
+	name    string
+	take    func(batch []byte) error // nil keeps text
+	mu      sync.Mutex
+	said    []string
+	grown   chan struct{}
+	room    chan struct{} // holds one
+	resumed chan struct{} // likewise
+	ended   chan error
 }
 
 func newInbox(name string) *inbox {
-	return &inbox{name: name, grown: make(chan struct{}), room: make(chan struct{}, 1), ended: make(chan error, 8)}
+	return &inbox{
+		name: name, grown: make(chan struct{}), room: make(chan struct{}, 1), resumed: make(chan struct{}, 1),
+		ended: make(chan error, 8),
+	}
 }
 
 func (i *inbox) note(text string) {
@@ -64,6 +69,13 @@ func (i *inbox) Drained() {}
 func (i *inbox) Room() {
 	select {
 	case i.room <- struct{}{}:
+	default:
+	}
+}
+
+func (i *inbox) Resumed() {
+	select {
+	case i.resumed <- struct{}{}:
 	default:
 	}
 }
@@ -352,6 +364,30 @@ func TestRoomComesToAllWhoWait(t *testing.T) {
 		}
 	}
 	_ = o
+}
+
+func TestRoutesAreToldOfAConnection(t *testing.T) {
+	w := newWorld(t)
+	e, _ := w.router(1, nil), w.router(2, nil)
+	in := newInbox("e")
+	rt := e.Route(2, 7, 1, in)
+	for range 3 {
+		select {
+		case <-in.resumed:
+		case <-time.After(patience):
+			t.Fatal("the route does not hear of its connection")
+		}
+		if !rt.Connected() {
+			t.Fatal("the route does not know of its connection")
+		}
+		w.sever(true)
+		for rt.Connected() {
+			runtime.Gosched()
+		}
+		w.mu.Lock()
+		w.cut = false
+		w.mu.Unlock()
+	}
 }
 
 // A notice keeps its place among what was sent on the routes to its instance.

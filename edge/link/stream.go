@@ -46,6 +46,7 @@ type stream struct {
 	received atomic.Uint64 // bytes handed out by Read
 	told     atomic.Uint64 // bytes of that the other end has been told of
 	pending  atomic.Int64  // what pendingNow was at the last change
+	up       atomic.Bool   // there is a connection
 	counts   *counts
 	ackTimer *time.Timer
 
@@ -272,12 +273,14 @@ func (s *stream) attach(nc net.Conn, r *bufio.Reader, theirs uint64) error {
 	s.pending.Store(int64(s.pendingNow()))
 	s.conn = &carrier{nc: nc, r: r, dead: make(chan struct{})}
 	s.ever = true
+	s.up.Store(true)
 	s.told.Store(s.received.Load()) // by hello or answer
 	changed := s.changed
 	s.changed = make(chan struct{})
 	s.mu.Unlock()
 	close(changed)
 	s.poke()
+	s.lane.resumed()
 	return nil
 }
 
@@ -287,6 +290,7 @@ func (s *stream) drop(c *carrier, why error) {
 	current := s.conn == c
 	if current {
 		s.conn, s.since = nil, s.links.now()
+		s.up.Store(false)
 		close(c.dead)
 		close(s.changed)
 		s.changed = make(chan struct{})
