@@ -117,10 +117,7 @@ func checkSettings(s *placement.AppSettings) error {
 // when it is interrupted the rest is swept later. placement.ErrNoApp: there is none.
 func (n *Node) DeleteApp(ctx context.Context, app wire.AppID) error {
 	for range maxTries {
-		a, ok := n.table.App(app)
-		if !ok {
-			return fmt.Errorf("delete app %s: %w", app, placement.ErrNoApp)
-		}
+		a, _ := n.table.App(app) // one that was just made elsewhere may not be there yet: the log decides
 		r, err := n.once(ctx, &placement.DeleteApp{App: app, Expect: a.Version})
 		if err == nil && r.Outcome == placement.Stale {
 			continue

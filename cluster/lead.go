@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -164,7 +165,7 @@ const renewTime = 2 * time.Second
 
 // renew keeps this node's session: it tells the leader every so often that this node lives. It ends with an error
 // when the cluster has ended the session.
-func (n *Node) renew(ctx context.Context) error {
+func (n *Node) renew(ctx context.Context, id sessionID) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4) // one that hangs must not keep the next from being sent
 	every := time.NewTicker(n.times().Renew)
@@ -172,7 +173,7 @@ func (n *Node) renew(ctx context.Context) error {
 	over := make(chan struct{}, 1)
 	for {
 		g.TryGo(func() error {
-			if err := n.renewOnce(ctx); errors.Is(err, ErrSessionOver) {
+			if err := n.renewOnce(ctx, id); errors.Is(err, ErrSessionOver) {
 				select {
 				case over <- struct{}{}:
 				default:
@@ -192,16 +193,19 @@ func (n *Node) renew(ctx context.Context) error {
 	}
 }
 
-func (n *Node) renewOnce(ctx context.Context) error {
+func (n *Node) renewOnce(ctx context.Context, id sessionID) error {
 	ctx, cancel := context.WithTimeout(ctx, renewTime)
 	defer cancel()
 	sent := n.cfg.Now()
-	own := n.renewal()
+	own := renewalReport{session: id, applied: n.table.Index(), server: n.place().Server}
 	var err error
 	if n.leading() {
 		_, err = n.grant(ctx, own)
 	} else {
 		_, err = n.callLeader(ctx, control.Renew, own.append(nil))
+		if errors.Is(err, ErrNoLeader) {
+			err = n.renewAnywhere(ctx, own, err)
+		}
 	}
 	switch {
 	case err == nil:
@@ -215,15 +219,24 @@ func (n *Node) renewOnce(ctx context.Context) error {
 	return err
 }
 
+// renewAnywhere asks the nodes that this one knows, of whom one may lead: a replica that was removed while it was cut off
+// hears of no leader any more, nor of its own end. It returns why nobody was found where none of them does.
+func (n *Node) renewAnywhere(ctx context.Context, own renewalReport, nobody error) error {
+	addrs := n.peerAddrs()
+	rand.Shuffle(len(addrs), func(i, j int) { addrs[i], addrs[j] = addrs[j], addrs[i] })
+	for _, addr := range addrs {
+		if _, err := n.client.Call(ctx, addr, "", control.Renew, own.append(nil)); err == nil || isCode(err, codeSessionOver) {
+			return err
+		}
+	}
+	return nobody
+}
+
 // report is what a renewal says beside that the node lives.
 type renewalReport struct {
 	session wire.NodeSession
 	applied uint64
 	server  string
-}
-
-func (n *Node) renewal() renewalReport {
-	return renewalReport{session: n.Node(), applied: n.table.Index(), server: n.place().Server}
 }
 
 func (r renewalReport) append(dst []byte) []byte {

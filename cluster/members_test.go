@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/trunkline-edge/trunkline/cluster"
 	"github.com/trunkline-edge/trunkline/cluster/clustertest"
@@ -46,5 +47,22 @@ func TestMembersAreListedUntilTheyAreTakenOut(t *testing.T) {
 	}
 	if got := emitted(leader, "gone"); got != 0 {
 		t.Errorf("%v members are gone, want none", got)
+	}
+}
+
+// TestNodeThatWasAwayForLongComesBackInOneLife: raft turns to a replica that was away only after up to ten seconds, longer
+// than a session lasts that nobody renews.
+func TestNodeThatWasAwayForLongComesBackInOneLife(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	n := c.Follower()
+	boot := n.Get().Session().Boot
+	n.Crash()                            // so that raft's tries fail at once
+	away := time.After(11 * time.Second) // it has just tried, and does next after twenty
+	c.Until("its session is over", func() bool { return stateOf(c.Leader().Get().Members(), n.Name) == "gone" })
+	<-away
+	if got := n.Start().Joined().Session().Boot; got != boot+1 {
+		t.Errorf("it came back in life %d, was in %d", got, boot)
 	}
 }

@@ -59,11 +59,16 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 			return fmt.Errorf("form the cluster: %w", err)
 		}
 	}
-	if err := n.begin(ctx); err != nil {
+	id, err := n.begin(ctx)
+	if err != nil {
 		return err
 	}
-	g.Go(func() error { return n.doubt(ctx) })
-	return n.renew(ctx)
+	// Raft turns to a replica that was away after up to ten seconds: longer than a session lasts that nobody renews.
+	g.Go(func() error { return n.renew(ctx, id) })
+	if err := n.arrive(ctx, id); err != nil {
+		return err
+	}
+	return n.doubt(ctx)
 }
 
 // startGossip runs gossip in the times of the cluster's profile, which a node that joins has just learned.
@@ -103,15 +108,16 @@ func (n *Node) form(ctx context.Context) error {
 	return n.setPlace(func(m *member) { m.Forming = false })
 }
 
-// begin has the cluster confirm this node's place, opens its session, and waits until the own table has it.
-func (n *Node) begin(ctx context.Context) error {
+// begin has the cluster confirm this node's place, and opens its session.
+func (n *Node) begin(ctx context.Context) (sessionID, error) {
 	if err := n.confirm(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	id, err := n.openSession(ctx)
-	if err != nil {
-		return err
-	}
+	return n.openSession(ctx)
+}
+
+// arrive waits until the own table has the session: then the node is a member.
+func (n *Node) arrive(ctx context.Context, id sessionID) error {
 	for {
 		changed := n.table.Changed()
 		if s, ok := n.table.Session(id); ok {
@@ -149,9 +155,9 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 	}
 	lines := n.every(lineEvery)
 	for ctx.Err() == nil {
-		var r placement.Result
-		if r, err = n.one(ctx, cmd); err == nil {
-			switch r.Outcome {
+		var out answer
+		if out, _, err = n.decide(ctx, commands(cmd)); err == nil {
+			switch r := out.results[0]; r.Outcome {
 			case placement.Done:
 				return r.Node, nil
 			case placement.Again:

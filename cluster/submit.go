@@ -23,21 +23,29 @@ const (
 // while no leader answers, until ctx ends. With ctx's error nothing was changed; placement.ErrUnknown says that nobody
 // knows.
 func (n *Node) submit(ctx context.Context, a *ask) (answer, error) {
+	out, unsure, err := n.decide(ctx, a)
+	if err != nil {
+		return answer{}, err
+	}
+	return n.settle(ctx, a, out, unsure)
+}
+
+// decide is submit without waiting for this node's table. unsure is why an earlier try may have been committed.
+func (n *Node) decide(ctx context.Context, a *ask) (out answer, unsure, err error) {
 	if _, limited := ctx.Deadline(); !limited {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	var unsure error // why an earlier try may have been committed
 	for {
 		var early *tooEarly
 		changed := n.leaderChanged()
-		out, err := n.try(ctx, a)
+		out, err = n.try(ctx, a)
 		switch {
 		case err == nil:
-			return n.settle(ctx, a, out, unsure)
+			return out, unsure, nil
 		case errors.As(err, &early):
-			return answer{}, orUnknown(early.why, unsure)
+			return answer{}, nil, orUnknown(early.why, unsure)
 		case !errors.Is(err, ErrNoLeader):
 			unsure = err
 		}
@@ -52,7 +60,7 @@ func (n *Node) submit(ctx context.Context, a *ask) (answer, error) {
 		}
 		pause.Stop()
 		if stopping(n.stopped) || ctx.Err() != nil {
-			return answer{}, orUnknown(err, unsure)
+			return answer{}, nil, orUnknown(err, unsure)
 		}
 	}
 }

@@ -51,7 +51,7 @@ func (p Profile) Timing() Timing {
 	t := Timing{
 		Probe: 500 * time.Millisecond, ProbeTimeout: 400 * time.Millisecond, Suspicion: 3,
 		Gossip: 200 * time.Millisecond, PushPull: 15 * time.Second, Stream: 5 * time.Second,
-		Forget: 30 * time.Second, Reclaim: 30 * time.Second, Rejoin: 10 * time.Second, Loads: time.Second,
+		Forget: 30 * time.Second, Reclaim: 10 * time.Second, Rejoin: 10 * time.Second, Loads: time.Second,
 	}
 	if p == MultiRegion {
 		t.Probe, t.ProbeTimeout, t.Suspicion = time.Second, 500*time.Millisecond, 4

@@ -77,7 +77,7 @@ func TestGossipIsEncryptedLabelledAndNotCompressed(t *testing.T) {
 	if c.EnableCompression || c.Label != "north" || !c.EncryptionEnabled() || !c.GossipVerifyIncoming || !c.GossipVerifyOutgoing {
 		t.Errorf("memberlist runs with %+v", c)
 	}
-	if c.ProbeInterval != 500*time.Millisecond || c.SuspicionMult != 3 || c.DeadNodeReclaimTime != 30*time.Second {
+	if c.ProbeInterval != 500*time.Millisecond || c.SuspicionMult != 3 || c.DeadNodeReclaimTime != 10*time.Second {
 		t.Errorf("the times are %s, %d, %s", c.ProbeInterval, c.SuspicionMult, c.DeadNodeReclaimTime)
 	}
 }

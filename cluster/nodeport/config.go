@@ -14,9 +14,9 @@ import (
 type Kind uint8
 
 const (
-	Raft    Kind = 1
-	Control Kind = 2
-	Link    Kind = 3
+	Raft    Kind = 1 // between replicas of the table
+	Control Kind = 2 // calls; the only one for who has no certificate
+	Link    Kind = 3 // messages of clients and backends
 )
 
 func (k Kind) String() string {

@@ -278,7 +278,8 @@ func (n *node) shutdown(ctx, drain context.Context, run *stages) error {
 	defer cancel()
 	err := run.stop(end)
 	n.bound.close()
-	return err
+	// Where the node never joined, nothing has run that closes them, and the next life in this process needs them.
+	return errors.Join(err, n.logins.Close())
 }
 
 // drain lets sessions and tunnels leave.

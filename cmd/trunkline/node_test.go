@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -21,6 +22,8 @@ import (
 	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"
+	"github.com/trunkline-edge/trunkline/auth/logins"
+	"github.com/trunkline-edge/trunkline/cluster/trust"
 	"github.com/trunkline-edge/trunkline/sdk"
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -341,6 +344,29 @@ func halfOpen(t *testing.T, address string) net.Conn {
 	return conn
 }
 
+// A life that ends before the node has joined lets go of its files: the process goes on with another one.
+func TestLifeThatNeverJoinedLetsGoOfItsFiles(t *testing.T) {
+	dir := t.TempDir()
+	text, err := trust.Generate("alone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := write(t, "key", string(text), 0o600)
+	a := &actor{theatre: newTheatre(""), status: make(chan int, 1)}
+	args := []string{
+		"serve", "--tls", "off", "--data-dir", filepath.Join(dir, "data"), "--key-file", key, "--join", "127.0.0.1:1", "--bind-addr", "127.0.0.1",
+		"--client-addr", ":0", "--tunnel-addr", ":0", "--tcp-addr", ":0", "--gossip-addr", ":0", "--node-addr", ":0", "--admin-addr", "127.0.0.1:0",
+	}
+	go func() { a.status <- run(context.Background(), args, &a.world) }()
+	a.err.await(t, "goes on trying")
+	a.stop(t)
+	store, err := logins.Open(filepath.Join(dir, "data", "logins.db"), logins.Config{Retention: time.Hour, Clock: time.Now, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.Close()
+}
+
 func TestDrainingNodeIsNotReady(t *testing.T) {
 	s := loopbackSettings()
 	s.Apps, s.TokenTTL, s.LoginRetention = "open", span(time.Hour), span(time.Hour)
@@ -420,4 +446,23 @@ func seenCertificate(t *testing.T, address string) []byte {
 	}
 	defer func() { _ = conn.Close() }()
 	return conn.(*tls.Conn).ConnectionState().PeerCertificates[0].Raw
+}
+
+// TestLifeThatNeverJoinedLeavesNothingOpen: the next one in the same process has the same data directory.
+func TestLifeThatNeverJoinedLeavesNothingOpen(t *testing.T) {
+	text, err := trust.Generate("shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, key := t.TempDir(), write(t, "cluster.key", string(text), 0o600)
+	args := []string{
+		"serve", "--tls", "off", "--data-dir", dir, "--key-file", key, "--node-id", "n1", "--bind-addr", "127.0.0.1",
+		"--client-addr", ":0", "--tunnel-addr", ":0", "--tcp-addr", ":0", "--gossip-addr", ":0", "--node-addr", ":0", "--admin-addr", "127.0.0.1:0",
+	}
+	th, ended := newTheatre(""), make(chan int, 1)
+	go func() { ended <- run(t.Context(), append(args, "--join", "127.0.0.1:1"), &th.world) }()
+	th.err.await(t, "it goes on trying")
+	th.signal <- syscall.SIGTERM
+	<-ended
+	act(t, "serve", "--tls", "off", "--data-dir", dir, "--key-file", key, "--node-id", "n1")
 }

@@ -189,8 +189,20 @@ func (v operatorsView) Status(context.Context) (admin.Status, error) {
 	return out, nil
 }
 
+// caughtUp answers nil once the table is what the cluster had agreed on when this node began: what a restarted node has
+// before may be old or empty, and no answer.
+func (v operatorsView) caughtUp() error {
+	if v.joined.Load() {
+		return nil
+	}
+	return fmt.Errorf("%w, so it does not know what the others know: ask another one: %w", errNotUp, admin.ErrUnavailable)
+}
+
 // Instances lists the live instances, oldest first.
 func (v operatorsView) Instances(_ context.Context, app *wire.AppID) ([]admin.Instance, error) {
+	if err := v.caughtUp(); err != nil {
+		return nil, err
+	}
 	table := v.table.Table()
 	list := table.AllInstances()
 	if app != nil {
@@ -223,6 +235,9 @@ func (v operatorsView) instance(in placement.Instance) admin.Instance {
 
 // States lists one page of rows, in the order of app and id.
 func (v operatorsView) States(_ context.Context, q admin.StatesQuery) ([]admin.State, error) {
+	if err := v.caughtUp(); err != nil {
+		return nil, err
+	}
 	table := v.table.Table()
 	var out []admin.State
 	for _, app := range v.appsWithStates(q.App) {
@@ -289,6 +304,9 @@ func (v operatorsView) state(app wire.AppID, id wire.StateID, row placement.Row)
 
 // Where finds a state in one app, or in all.
 func (v operatorsView) Where(_ context.Context, app *wire.AppID, id wire.StateID) ([]admin.Where, error) {
+	if err := v.caughtUp(); err != nil {
+		return nil, err
+	}
 	table := v.table.Table()
 	var out []admin.Where
 	for _, a := range v.appsWithStates(app) {

@@ -17,11 +17,11 @@ import (
 // MintTest mints a token for a developer: of the given user, or of a new
 // anonymous one.
 func (v operatorsView) MintTest(ctx context.Context, app wire.AppID, t admin.TestToken) (admin.Token, error) {
+	if err := v.caughtUp(); err != nil {
+		return admin.Token{}, err
+	}
 	if !appRules(v).Allowed(app) {
 		return admin.Token{}, fmt.Errorf("app %s: make it with `trunkline apps create`: %w", app, admin.ErrNotFound)
-	}
-	if !v.joined.Load() {
-		return admin.Token{}, fmt.Errorf("%w: %w", errNotUp, admin.ErrUnavailable)
 	}
 	id := auth.Identity{Type: auth.TypeNickname, ID: t.User, Name: or(t.Name, t.User)}
 	if t.User == "" {
@@ -43,6 +43,9 @@ func (v operatorsView) MintTest(ctx context.Context, app wire.AppID, t admin.Tes
 
 // Apps lists the apps in the order of their ids.
 func (v operatorsView) Apps(context.Context) ([]admin.App, error) {
+	if err := v.caughtUp(); err != nil {
+		return nil, err
+	}
 	var out []admin.App
 	for _, a := range v.table.Table().Apps() {
 		out = append(out, appOf(a))
@@ -52,6 +55,9 @@ func (v operatorsView) Apps(context.Context) ([]admin.App, error) {
 
 // App answers one app.
 func (v operatorsView) App(_ context.Context, id wire.AppID) (admin.App, error) {
+	if err := v.caughtUp(); err != nil {
+		return admin.App{}, err
+	}
 	a, ok := v.table.Table().App(id)
 	if !ok {
 		return admin.App{}, noApp(id, placement.ErrNoApp)
@@ -87,18 +93,22 @@ func noApp(id wire.AppID, err error) error {
 
 // CreateApp makes the app whose id is the secret's hash.
 func (v operatorsView) CreateApp(ctx context.Context, secret admin.Secret, s admin.Settings) (admin.App, error) {
+	if err := v.caughtUp(); err != nil {
+		return admin.App{}, err
+	}
 	id := wire.AppIDOf(string(secret))
 	login, err := pinned(s.PinnedLogin)
 	if err != nil {
 		return admin.App{}, err
 	}
-	err = v.table.PutApp(ctx, id, id, placement.AppSettings{
+	settings := placement.AppSettings{
 		Name: s.Name, MaxStates: uint64(s.MaxStates), MaxMessage: uint32(s.MaxMessage), Greeting: s.Greeting, PinnedLogin: login,
-	})
-	if err != nil {
+	}
+	if err := v.table.PutApp(ctx, id, id, settings); err != nil {
 		return admin.App{}, noApp(id, err)
 	}
-	return v.App(ctx, id)
+	// What was made, not what is there now: somebody may have changed or deleted it already.
+	return appOf(placement.App{ID: id, Listed: true, Secrets: [][32]byte{id}, Settings: settings}), nil
 }
 
 // pinned checks a login configuration; null and nothing are none.
@@ -117,6 +127,9 @@ func pinned(raw json.RawMessage) (json.RawMessage, error) {
 
 // SetApp changes settings.
 func (v operatorsView) SetApp(ctx context.Context, id wire.AppID, change admin.SettingsChange) (admin.App, error) {
+	if err := v.caughtUp(); err != nil {
+		return admin.App{}, err
+	}
 	login, err := pinned(change.PinnedLogin)
 	if err != nil {
 		return admin.App{}, err
@@ -146,11 +159,17 @@ func (v operatorsView) SetApp(ctx context.Context, id wire.AppID, change admin.S
 
 // AddSecret adds a secret to an app.
 func (v operatorsView) AddSecret(ctx context.Context, id wire.AppID, secret admin.Secret) error {
+	if err := v.caughtUp(); err != nil {
+		return err
+	}
 	return noApp(id, v.table.AddSecret(ctx, id, wire.AppIDOf(string(secret))))
 }
 
 // RemoveSecret takes a secret away.
 func (v operatorsView) RemoveSecret(ctx context.Context, id, fingerprint wire.AppID) error {
+	if err := v.caughtUp(); err != nil {
+		return err
+	}
 	a, ok := v.table.Table().App(id)
 	switch {
 	case !ok:
@@ -165,5 +184,8 @@ func (v operatorsView) RemoveSecret(ctx context.Context, id, fingerprint wire.Ap
 
 // DeleteApp forgets an app.
 func (v operatorsView) DeleteApp(ctx context.Context, id wire.AppID) error {
+	if err := v.caughtUp(); err != nil {
+		return err
+	}
 	return noApp(id, v.table.DeleteApp(ctx, id))
 }

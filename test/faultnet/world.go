@@ -1,9 +1,12 @@
 package faultnet
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -11,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,7 +29,13 @@ type World struct {
 	links map[[2]*Host]*link
 	done  chan struct{}
 	all   sync.WaitGroup
+
+	mu     sync.Mutex
+	routes atomic.Pointer[map[netip.Addr]*Host] // replaced as a whole, under mu
 }
+
+// worlds counts the networks of this process, which may have several at a time.
+var worlds atomic.Uint32
 
 // Host is one machine of the network: a namespace with an address.
 type Host struct {
@@ -50,17 +60,20 @@ func New(t testing.TB, seed uint64, hosts ...string) *World {
 		t.Skip("no network namespaces: " + reason)
 	}
 	w := &World{t: t, links: make(map[[2]*Host]*link), done: make(chan struct{})}
+	w.routes.Store(&map[netip.Addr]*Host{})
+	number := worlds.Add(1)
 	t.Cleanup(w.end)
 	for i, text := range hosts {
 		name, region, _ := strings.Cut(text, ":")
 		h := &Host{
 			Name: name, Region: region, world: w, Addr: netip.AddrFrom4([4]byte{10, 77, 0, byte(i + 1)}),
-			space: fmt.Sprintf("tl%d-%s", os.Getpid()%100000, name),
+			space: fmt.Sprintf("tl%d-%d-%s", os.Getpid()%100000, number, name),
 		}
 		if err := h.make(); err != nil {
 			t.Fatalf("make host %s: %v", name, err)
 		}
 		w.hosts = append(w.hosts, h)
+		w.route(h.Addr, h)
 	}
 	for i, from := range w.hosts {
 		for j, to := range w.hosts {
@@ -89,7 +102,7 @@ func missing() string {
 		return err.Error()
 	}
 	f.Close()
-	const probe = "tl-probe"
+	probe := fmt.Sprintf("tl%d-probe%d", os.Getpid()%100000, worlds.Add(1))
 	if err := ip("netns", "add", probe); err != nil {
 		return err.Error()
 	}
@@ -126,13 +139,18 @@ func (h *Host) make() error {
 	return nil
 }
 
-// openTUN opens the device from a thread that enters the namespace and ends there.
-func openTUN(space string) (*os.File, error) {
-	type opened struct {
-		f   *os.File
-		err error
-	}
-	ch := make(chan opened, 1)
+// openTUN opens the device of a namespace.
+func openTUN(space string) (f *os.File, err error) {
+	err = inside(space, func() (err error) {
+		f, err = openHere(space)
+		return err
+	})
+	return f, err
+}
+
+// inside calls f on a thread that has entered the namespace and ends there.
+func inside(space string, f func() error) error {
+	ch := make(chan error, 1)
 	var enter func()
 	enter = func() {
 		runtime.LockOSThread() // for ever: the thread ends with the goroutine
@@ -144,23 +162,23 @@ func openTUN(space string) (*os.File, error) {
 			<-entered
 			return
 		}
-		f, err := openHere(space)
-		ch <- opened{f, err}
+		ns, err := os.Open("/run/netns/" + space)
+		if err != nil {
+			ch <- err
+			return
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			ch <- os.NewSyscallError("setns", err)
+			return
+		}
+		ch <- f()
 	}
 	go enter()
-	r := <-ch
-	return r.f, r.err
+	return <-ch
 }
 
 func openHere(space string) (*os.File, error) {
-	ns, err := os.Open("/run/netns/" + space)
-	if err != nil {
-		return nil, err
-	}
-	defer ns.Close()
-	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-		return nil, os.NewSyscallError("setns", err)
-	}
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, os.NewSyscallError("open", err)
@@ -197,10 +215,8 @@ func (h *Host) read() {
 			continue
 		}
 		to := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, binary.BigEndian.Uint32(buf[16:20]))))
-		for _, other := range h.world.hosts {
-			if other.Addr == to && other != h {
-				h.world.links[[2]*Host{h, other}].take(append([]byte(nil), buf[:n]...), time.Now())
-			}
+		if other := (*h.world.routes.Load())[to]; other != nil && other != h {
+			h.world.links[[2]*Host{h, other}].take(append([]byte(nil), buf[:n]...), time.Now())
 		}
 	}
 }
@@ -241,6 +257,54 @@ func (h *Host) pids() (pids []int) {
 // Command is a command that will run on the host.
 func (h *Host) Command(name string, args ...string) *exec.Cmd {
 	return exec.Command("ip", append([]string{"netns", "exec", h.space, name}, args...)...)
+}
+
+// Dial connects from the host; address is an IP address with a port. The connection may be used from anywhere.
+func (h *Host) Dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
+	err = inside(h.space, func() (err error) {
+		conn, err = (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
+
+// Take gives the host one more address, which whoever had it loses.
+func (h *Host) Take(addr netip.Addr) error {
+	if other := (*h.world.routes.Load())[addr]; other != nil {
+		if err := other.drop(addr); err != nil {
+			return err
+		}
+	}
+	if err := ip("-n", h.space, "addr", "add", addr.String()+"/16", "dev", device); err != nil {
+		return err
+	}
+	h.world.route(addr, h)
+	return nil
+}
+
+// Readdress replaces the host's address; connections of the old one hang.
+func (h *Host) Readdress(addr netip.Addr) error {
+	if err := h.drop(h.Addr); err != nil {
+		return err
+	}
+	h.Addr = addr
+	return h.Take(addr)
+}
+
+func (h *Host) drop(addr netip.Addr) error {
+	h.world.route(addr, nil)
+	return ip("-n", h.space, "addr", "del", addr.String()+"/16", "dev", device)
+}
+
+// route sends packets for an address to a host, nil to nobody.
+func (w *World) route(addr netip.Addr, to *Host) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	next := maps.Clone(*w.routes.Load())
+	if next[addr] = to; to == nil {
+		delete(next, addr)
+	}
+	w.routes.Store(&next)
 }
 
 // Host returns the host with a name.

@@ -1,9 +1,13 @@
 package faultnet_test
 
 import (
+	"context"
+	"errors"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,5 +83,40 @@ func TestLossAndRateAreWhatWasAskedFor(t *testing.T) {
 	ms, err := strconv.ParseFloat(strings.Split(after+" ", " ")[0], 64)
 	if err != nil || ms < 20 {
 		t.Errorf("1,028 bytes both ways at 100,000 bytes a second took %q, want 20 ms or more", after)
+	}
+}
+
+func TestAddressesMoveBetweenHosts(t *testing.T) {
+	w := faultnet.New(t, 3, "a:us", "b:us", "c:us")
+	a, b, c := w.Host("a"), w.Host("b"), w.Host("c")
+	extra := netip.MustParseAddr("10.77.1.1")
+	// A dial to a port where nobody listens is refused by the host that has the address, and by nobody else.
+	refused := func(addr netip.Addr) bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		conn, err := c.Dial(ctx, "tcp", netip.AddrPortFrom(addr, 9).String())
+		if err == nil {
+			conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	}
+	for _, host := range []*faultnet.Host{a, b} {
+		if err := host.Take(extra); err != nil {
+			t.Fatal(err)
+		}
+		before := w.Stats(c, host).Out
+		if !refused(extra) || w.Stats(c, host).Out == before {
+			t.Errorf("the address is not where %s is", host.Name)
+		}
+	}
+	old := a.Addr
+	if err := a.Readdress(netip.MustParseAddr("10.77.1.2")); err != nil {
+		t.Fatal(err)
+	}
+	if refused(old) {
+		t.Error("the old address is still there")
+	}
+	if !refused(a.Addr) {
+		t.Error("the new address is not there")
 	}
 }

@@ -16,7 +16,7 @@ func (l loop) Listen(string) (net.Listener, error)         { return l, nil }
 func (l loop) ListenPacket(string) (net.PacketConn, error) { return nil, net.ErrClosed }
 func (l loop) Accept() (net.Conn, error)                   { return named{<-l.conns}, nil }
 func (l loop) Close() error                                { return nil }
-func (l loop) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2), Port: 1} }
+func (l loop) Addr() net.Addr                              { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2), Port: 1} }
 
 func (l loop) Dial(context.Context, string) (net.Conn, error) {
 	a, b := net.Pipe()
