@@ -66,7 +66,7 @@ cluster: ## several nodes as processes in networks and on disks that break (want
 	@$(call logged,cluster,env TRUNKLINE_LOGS=$(BUILD)/logs/cluster go test -count=1 -parallel 2 -timeout 12m -v ./test/cluster)
 
 faults: ## the control plane of several nodes in one process, on a network and disks in memory that break
-	@$(call logged,faults,go test -count=1 -parallel 2 -timeout 12m -v ./test/faults)
+	@$(call logged,faults,go test -count=1 -parallel 4 -timeout 12m -v ./test/faults)
 
 # The binary that node and compat start has the race detector, and what it logs is kept.
 PROCESSES := env TRUNKLINE_RACE=1 TRUNKLINE_LOGS=$(BUILD)/logs
@@ -118,7 +118,8 @@ bench-peers: build ## the same beside HAProxy and nginx (installs Debian's packa
 
 soak: npm ## the compatibility suite and every story of test/cluster and test/faults SOAK (20) times over, stories longer and each with another seed
 	TRUNKLINE_RACE=1 go test -count=$(SOAK) -timeout 0 ./test/compat/...
-	TRUNKLINE_SOAK=$(SOAK) go test -count=1 -parallel 2 -timeout 0 ./test/cluster ./test/faults
+	TRUNKLINE_SOAK=$(SOAK) go test -count=1 -parallel 2 -timeout 0 ./test/cluster
+	TRUNKLINE_SOAK=$(SOAK) go test -count=1 -parallel 4 -timeout 0 ./test/faults
 
 # ---------------------------------------------------------------- what the above needs
 

@@ -28,7 +28,7 @@ func TestLeaderChangeEndsNoSession(t *testing.T) {
 		w.Until("the session of the dead leader is over", over)
 		took := time.Since(began)
 		w.t.Logf("its session was over after %v", took)
-		if took > times.Dead+times.FailOver+2*time.Second {
+		if took > times.Dead+2*times.FailOver+4*time.Second { // a busy machine may change its leader once more
 			w.t.Errorf("its session was over after %v", took)
 		}
 		w.keep(before, rest...)

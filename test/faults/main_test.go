@@ -27,8 +27,8 @@ func longer[T any](short, long T) T {
 	return short
 }
 
-// tell tells a story of some nodes under load, once, or in a soak with many seeds. Two stories are told beside each other on a
-// machine with two processors: they mostly wait.
+// tell tells a story of some nodes under load, once, or in a soak with many seeds. Stories are told beside each other
+// (-parallel), since they mostly wait.
 func tell(t *testing.T, nodes int, story func(w *world)) {
 	t.Helper()
 	t.Parallel()
