@@ -29,8 +29,8 @@ const (
 // SeedVariable names the environment variable that repeats a run: the seed that a failed test has logged.
 const SeedVariable = "TRUNKLINE_TEST_SEED"
 
-// LogVariable names the environment variable with a file to which what all nodes log is appended at once, so that it is there
-// also after a panic.
+// LogVariable names the environment variable with a file to which what all nodes log is appended at once, so that it is
+// there also after a panic.
 const LogVariable = "TRUNKLINE_TEST_LOG"
 
 // Cluster is nodes in one process, each on a host of its own. When the test ends, the tables of all nodes that still run

@@ -34,9 +34,9 @@ func (g *guardedLog) GetLog(index uint64, l *raft.Log) error {
 }
 
 // DeleteRange removes entries. Having installed a snapshot, raft has the whole log removed, and goes on as if it were still
-// there where it reaches beyond the snapshot: then it panics at the next entry, and what it had told the leader to have is gone.
-// So what continues the snapshot stays. A log that is another one than the snapshot's goes, and this replica ends, so that the
-// next one finds what is there.
+// there where it reaches beyond the snapshot: then it panics at the next entry, and what it had told the leader to have is
+// gone. So what continues the snapshot stays. A log that is another one than the snapshot's goes, and this replica ends, so
+// that the next one finds what is there.
 func (g *guardedLog) DeleteRange(from, to uint64) error {
 	first, err1 := g.FirstIndex()
 	last, err2 := g.LastIndex()

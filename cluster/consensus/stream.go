@@ -131,8 +131,9 @@ const maxConns = 1024
 // stream is raft's StreamLayer: it knows all connections and can cut them at once. Who dials this replica from within
 // gets a pipe.
 //
-// A connection begins with the name of the replica that it is meant for, u8 length | id, and is closed by any other one: a leader may be
-// busy for a while with a replica that was removed, and must not talk in its name to the one that stands in its place since.
+// A connection begins with the name of the replica that it is meant for, u8 length | id, and is closed by any other one: a
+// leader may be busy for a while with a replica that was removed, and must not talk in its name to the one that stands in
+// its place since.
 type stream struct {
 	cfg      *Config
 	ctx      context.Context

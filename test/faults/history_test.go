@@ -158,10 +158,12 @@ func (h *history) check(t *testing.T, rows map[wire.StateID]wire.Epoch) {
 	if over > h.lost {
 		t.Errorf("there are %d rows that nobody asked for, and only of %d creates nobody knows", over, h.lost)
 	}
-	t.Logf("%d entries of %d states; creates done %d unknown %d; places %d, %d; firm %d, %d, stale %d; removed %d, %d, stale %d; moved %d, %d",
+	t.Logf("%d entries of %d states; creates done %d unknown %d; places %d, %d; firm %d, %d, stale %d; "+
+		"removed %d, %d, stale %d; moved %d, %d",
 		len(h.entries), len(asked), counts[create][done], h.lost, counts[place][done], counts[place][unknown],
 		counts[firm][done], counts[firm][unknown], counts[firm][stale],
-		counts[remove][done]+counts[release][done], counts[remove][unknown]+counts[release][unknown], counts[remove][stale]+counts[release][stale],
+		counts[remove][done]+counts[release][done], counts[remove][unknown]+counts[release][unknown],
+		counts[remove][stale]+counts[release][stale],
 		counts[move][done], counts[move][unknown])
 	h.checkEpochs(t)
 	all := slices.Clone(h.entries)
@@ -172,8 +174,8 @@ func (h *history) check(t *testing.T, rows map[wire.StateID]wire.Epoch) {
 	checkModel(t, append(all, h.between(t, all)...))
 }
 
-// between are the owners that places gave on their way: where the instance is gone again when a node sees it, the node asks once
-// more. Of such an owner nobody was told, but somebody may have seen it and named it.
+// between are the owners that places gave on their way: where the instance is gone again when a node sees it, the node
+// asks once more. Of such an owner nobody was told, but somebody may have seen it and named it.
 func (h *history) between(t *testing.T, all []entry) (found []entry) {
 	type key struct {
 		state wire.StateID

@@ -51,7 +51,9 @@ func newHolder(t *testing.T, c *clustertest.Cluster, of string) *holder {
 		}
 		return nodeport.Peer{NodeID: p.NodeID, KeyHash: p.KeyHash, Incarnation: p.Incarnation}, nil
 	}
-	cfg.Serve = map[nodeport.Kind]nodeport.Handler{nodeport.Control: func(_ context.Context, conn net.Conn, _ nodeport.Peer) { conn.Close() }}
+	cfg.Serve = map[nodeport.Kind]nodeport.Handler{
+		nodeport.Control: func(_ context.Context, conn net.Conn, _ nodeport.Peer) { conn.Close() },
+	}
 	if h.port, err = nodeport.New(cfg); err != nil {
 		t.Fatal(err)
 	}
@@ -84,12 +86,12 @@ func asks(request placement.Request, count int, commands []byte) []byte {
 }
 
 // propose has one command committed by a node that leads.
-func (h *holder) propose(to *clustertest.Node, cmd placement.Command) (outcome placement.Outcome, epoch wire.Epoch, err error) {
+func (h *holder) propose(to *clustertest.Node, cmd placement.Command) (placement.Outcome, wire.Epoch, error) {
 	return h.proposeMany(to, []placement.Command{cmd})
 }
 
 // proposeMany has commands committed, and returns the result of the first.
-func (h *holder) proposeMany(to *clustertest.Node, cmds []placement.Command) (outcome placement.Outcome, epoch wire.Epoch, err error) {
+func (h *holder) proposeMany(to *clustertest.Node, cmds []placement.Command) (placement.Outcome, wire.Epoch, error) {
 	var body []byte
 	for _, cmd := range cmds {
 		body = placement.AppendCommand(body, cmd)

@@ -21,8 +21,8 @@ const statusVerb = control.Status
 // denied says whether a node has answered that it will not do it.
 func denied(err error) bool { return errors.As(err, new(*control.Error)) }
 
-// TestHolderOfACertificate, of a node without a vote, speaks for other nodes, forges proposals and sends what is too long: it
-// is refused, whoever it asks, and the cluster goes on.
+// TestHolderOfACertificate: of a node without a vote. Who has it speaks for other nodes, forges proposals and sends what is
+// too long: that is refused, whoever is asked, and the cluster goes on.
 func TestHolderOfACertificate(t *testing.T) {
 	tell(t, 3, func(w *world) {
 		w.rest()

@@ -117,7 +117,8 @@ func TestLeaderThatCommitsNothingGrantsNothing(t *testing.T) {
 				for node, until := range latest {
 					w.t.Logf("%s, leader %v: its lease is until %v", node, node == leader.Name, until)
 					if until > times.Lease {
-						w.t.Errorf("%s was granted a lease by a leader that could commit nothing: until %v after it, a lease is %v", node, until, times.Lease)
+						w.t.Errorf("%s was granted a lease by a leader that could commit nothing: until %v after it, a lease is %v",
+							node, until, times.Lease)
 					}
 				}
 				leader.Disk.Heal()

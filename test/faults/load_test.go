@@ -151,10 +151,11 @@ func (a *actor) onRow(kind kind, state wire.StateID, epoch wire.Epoch) (entry, e
 
 func (a *actor) hot() wire.StateID { return wire.StateID(1 + a.rand.IntN(hotStates)) }
 
-// placeOne places one of the states that all want, and sometimes removes it. Only one actor makes them firm: asked of a row that is,
-// a node answers out of its own table.
+// placeOne places one of the states that all want, and sometimes removes it. Only one actor makes them firm: asked of a row
+// that is, a node answers out of its own table.
 func (a *actor) placeOne() {
-	e, err := a.ask(entry{kind: place, state: a.hot(), expect: a.h.newest()}, func(ctx context.Context, n *cluster.Node, e *entry) error {
+	wanted := entry{kind: place, state: a.hot(), expect: a.h.newest()}
+	e, err := a.ask(wanted, func(ctx context.Context, n *cluster.Node, e *entry) error {
 		row, err := n.Place(ctx, placement.PlaceRequest{App: app, State: e.state, Region: "eu"})
 		e.epoch = row.Epoch
 		return err
@@ -253,9 +254,11 @@ func (a *actor) register() {
 	case !at.Again && at.Gen != 1:
 		a.h.fail("instance %d is new and has attachment %d", at.Instance, at.Gen)
 	case at.Again && b.id != 0 && at.Instance == b.id && (at.Gen <= b.gen || at.Gen > b.gen+1+b.unsure):
-		a.h.fail("instance %d was attached as %d, with %d attachments of which nobody knows, and now as %d", b.id, b.gen, b.unsure, at.Gen)
+		a.h.fail("instance %d was attached as %d, with %d attachments of which nobody knows, and now as %d",
+			b.id, b.gen, b.unsure, at.Gen)
 	case at.Again && b.id == 0 && at.Gen > 1+b.unsure:
-		a.h.fail("instance %d was attached once, with %d attachments of which nobody knows, and has attachment %d", at.Instance, b.unsure, at.Gen)
+		a.h.fail("instance %d was attached once, with %d attachments of which nobody knows, and has attachment %d",
+			at.Instance, b.unsure, at.Gen)
 	case at.Again && b.id != 0 && at.Instance != b.id && b.unsure == 0:
 		a.h.fail("instance %d is now %d, which was there before", b.id, at.Instance)
 	case !at.Again && b.id != 0 && !b.gone && !a.over(n, b.node):

@@ -2,7 +2,6 @@ package faults
 
 import (
 	"testing"
-	"time"
 
 	"github.com/anishathalye/porcupine"
 
@@ -140,36 +139,35 @@ func refused(r row, e entry) []row {
 
 // TestModelTellsGoodFromBad: what the checker is there for.
 func TestModelTellsGoodFromBad(t *testing.T) {
-	const s = 7
-	at := func(call, ret int, e entry) entry {
-		e.state, e.call, e.ret = s, time.Duration(call), time.Duration(ret)
-		return e
-	}
-	made := at(1, 2, entry{kind: create, epoch: 10})
+	did := func(k kind, expect, epoch wire.Epoch) entry { return entry{kind: k, state: 7, expect: expect, epoch: epoch} }
+	no := func(k kind, expect wire.Epoch, end end) entry { return entry{kind: k, state: 7, expect: expect, end: end} }
+	saw := func(epoch wire.Epoch) entry { return did(look, 0, epoch) }
+	made := did(create, 0, 10)
 	for name, c := range map[string]struct {
 		good    bool
-		entries []entry
+		entries []entry // one after the other
 	}{
-		"made and there":            {true, []entry{made, at(9, 9, entry{kind: look, epoch: 10})}},
-		"made and lost":             {false, []entry{made, at(9, 9, entry{kind: look})}},
-		"made and somebody else's":  {false, []entry{made, at(9, 9, entry{kind: look, epoch: 11})}},
-		"removed":                   {true, []entry{made, at(3, 4, entry{kind: remove, expect: 10}), at(9, 9, entry{kind: look})}},
-		"removed and back":          {false, []entry{made, at(3, 4, entry{kind: remove, expect: 10}), at(9, 9, entry{kind: look, epoch: 12})}},
-		"perhaps removed, there":    {true, []entry{made, at(3, 4, entry{kind: remove, expect: 10, end: unknown}), at(9, 9, entry{kind: look, epoch: 10})}},
-		"perhaps removed, gone":     {true, []entry{made, at(3, 4, entry{kind: remove, expect: 10, end: unknown}), at(9, 9, entry{kind: look})}},
-		"not removed, soft":         {false, []entry{made, at(3, 4, entry{kind: remove, expect: 10, end: stale}), at(9, 9, entry{kind: look, epoch: 10})}},
-		"not removed, firm":         {true, []entry{made, at(3, 4, entry{kind: firm, expect: 10}), at(5, 6, entry{kind: remove, expect: 10, end: stale}), at(9, 9, entry{kind: look, epoch: 10})}},
-		"moved":                     {true, []entry{made, at(3, 4, entry{kind: move, expect: 10, epoch: 12}), at(9, 9, entry{kind: look, epoch: 12})}},
-		"moved from what it is not": {false, []entry{made, at(3, 4, entry{kind: move, expect: 9, epoch: 12}), at(9, 9, entry{kind: look, epoch: 12})}},
-		"moved twice from one":      {false, []entry{made, at(3, 6, entry{kind: move, expect: 10, epoch: 12}), at(3, 6, entry{kind: move, expect: 10, epoch: 13}), at(9, 9, entry{kind: look, epoch: 13})}},
-		"perhaps moved":             {true, []entry{made, at(3, 4, entry{kind: move, expect: 10, end: unknown}), at(9, 9, entry{kind: look, epoch: 13})}},
-		"moved back":                {false, []entry{made, at(3, 4, entry{kind: place, epoch: 9}), at(9, 9, entry{kind: look, epoch: 9})}},
-		"perhaps placed, then seen": {true, []entry{at(1, 2, entry{kind: place, end: unknown}), at(3, 4, entry{kind: place, epoch: 8}), at(9, 9, entry{kind: look, epoch: 8})}},
-		"released with another":     {false, []entry{made, at(3, 4, entry{kind: release, expect: 9}), at(9, 9, entry{kind: look})}},
+		"made and there":            {true, []entry{made, saw(10)}},
+		"made and lost":             {false, []entry{made, saw(0)}},
+		"made and somebody else's":  {false, []entry{made, saw(11)}},
+		"removed":                   {true, []entry{made, did(remove, 10, 0), saw(0)}},
+		"removed and back":          {false, []entry{made, did(remove, 10, 0), saw(12)}},
+		"perhaps removed, there":    {true, []entry{made, no(remove, 10, unknown), saw(10)}},
+		"perhaps removed, gone":     {true, []entry{made, no(remove, 10, unknown), saw(0)}},
+		"not removed, soft":         {false, []entry{made, no(remove, 10, stale), saw(10)}},
+		"not removed, firm":         {true, []entry{made, did(firm, 10, 0), no(remove, 10, stale), saw(10)}},
+		"firm, though it is gone":   {false, []entry{made, did(release, 10, 0), did(firm, 10, 0), saw(0)}},
+		"moved":                     {true, []entry{made, did(move, 10, 12), saw(12)}},
+		"moved from what it is not": {false, []entry{made, did(move, 9, 12), saw(12)}},
+		"moved twice from one":      {false, []entry{made, did(move, 10, 12), did(move, 10, 13), saw(13)}},
+		"perhaps moved":             {true, []entry{made, no(move, 10, unknown), saw(13)}},
+		"moved back":                {false, []entry{made, did(place, 0, 9), saw(9)}},
+		"perhaps placed, then seen": {true, []entry{no(place, 0, unknown), did(place, 0, 8), saw(8)}},
+		"released with another":     {false, []entry{made, did(release, 9, 0), saw(0)}},
 	} {
 		var ops []porcupine.Operation
-		for _, e := range c.entries {
-			op := porcupine.Operation{Input: e, Output: e, Call: int64(e.call), Return: int64(e.ret)}
+		for i, e := range c.entries {
+			op := porcupine.Operation{Input: e, Output: e, Call: int64(2 * i), Return: int64(2*i + 1)}
 			if e.end == unknown {
 				op.Return = 1 << 60
 			}

@@ -110,7 +110,8 @@ func TestTwoClustersStayApart(t *testing.T) {
 			b.Crash()
 			b.Join = []string{a1.Host.Addr(clustertest.NodePort)}
 			b.Start()
-			if err := b.Ended(); err == nil || !strings.Contains(err.Error(), "--join") || !strings.Contains(err.Error(), "empty data directory") {
+			err := b.Ended()
+			if err == nil || !strings.Contains(err.Error(), "--join") || !strings.Contains(err.Error(), "empty data directory") {
 				t.Errorf("ended with %v", err)
 			}
 		})

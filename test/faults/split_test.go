@@ -85,8 +85,8 @@ func TestOneWayCuts(t *testing.T) {
 	})
 }
 
-// cutOneWay cuts a follower from the leader in one direction until its session is over. It answers false where the leader has
-// changed meanwhile, which happens when the machine is very busy, and for the new one there is no cut.
+// cutOneWay cuts a follower from the leader in one direction until its session is over. It answers false where the leader
+// has changed meanwhile, which happens when the machine is very busy, and for the new one there is no cut.
 func (w *world) cutOneWay(towards bool) bool {
 	w.t.Helper()
 	leader, n := w.Leader(), w.Follower()
@@ -168,8 +168,8 @@ func TestVoterCutOffRemovedAndHealed(t *testing.T) {
 	})
 }
 
-// TestAnswersLost: what a node asked of the leader was done, and its answer is lost with the connection. The node asks again, and it
-// is not done again.
+// TestAnswersLost: what a node asked of the leader was done, and its answer is lost with the connection. The node asks again,
+// and it is not done again.
 func TestAnswersLost(t *testing.T) {
 	tell(t, 3, func(w *world) {
 		before, broken := w.sessions(), 0
