@@ -139,8 +139,12 @@ func refused(r row, e entry) []row {
 
 // TestModelTellsGoodFromBad: what the checker is there for.
 func TestModelTellsGoodFromBad(t *testing.T) {
-	did := func(k kind, expect, epoch wire.Epoch) entry { return entry{kind: k, state: 7, expect: expect, epoch: epoch} }
-	no := func(k kind, expect wire.Epoch, end end) entry { return entry{kind: k, state: 7, expect: expect, end: end} }
+	did := func(k kind, expect, epoch wire.Epoch) entry {
+		return entry{kind: k, state: 7, expect: expect, epoch: epoch}
+	}
+	no := func(k kind, expect wire.Epoch, end end) entry {
+		return entry{kind: k, state: 7, expect: expect, end: end}
+	}
 	saw := func(epoch wire.Epoch) entry { return did(look, 0, epoch) }
 	made := did(create, 0, 10)
 	for name, c := range map[string]struct {
