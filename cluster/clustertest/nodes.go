@@ -460,22 +460,27 @@ func (n *Node) Restart() *Node {
 // Same waits until the running nodes have the same table, and fails the test if tables of one index differ.
 func (c *Cluster) Same() {
 	c.t.Helper()
+	var tables map[string]*placement.Snapshot
 	c.Until("all nodes have the same table", func() bool {
-		sums := map[[32]byte]string{}
+		tables = map[string]*placement.Snapshot{}
 		var index uint64
-		for _, n := range c.Running() {
+		for _, n := range c.Running() { // together, since the index goes on
 			s := n.Get().Table().Snapshot()
 			if index != 0 && s.Index != index {
 				return false
 			}
 			index = s.Index
-			sums[s.Sum()] += n.Name + " "
-		}
-		if len(sums) > 1 {
-			c.t.Fatalf("at index %d the tables differ: %v", index, sums)
+			tables[n.Name] = s
 		}
 		return true
 	})
+	sums := map[[32]byte]string{}
+	for name, s := range tables {
+		sums[s.Sum()] += name + " "
+	}
+	if len(sums) > 1 {
+		c.t.Fatalf("the tables differ: %v", sums)
+	}
 }
 
 // Tables returns the tables of the running nodes.
