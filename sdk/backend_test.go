@@ -191,6 +191,29 @@ func TestNumbersOfAStream(t *testing.T) {
 	j.expect(t, "leave 2 u")
 }
 
+// A client went to another node, and the one it had left, which was cut off, opens its session once more before it finds
+// that the client is gone: the session goes on where the client is.
+func TestLateNodeTakesNoStreamAway(t *testing.T) {
+	c, j := newCoordinator(t), newJournal()
+	runBackend(t, BackendConfig{Addrs: []string{c.addr()}, Plain: true}, scribe(j))
+	a := c.attached(t)
+	l := a.Line(2, 1)
+	here := &tunnel.Session{Channel: 1, User: "u", Stream: stream(1), Next: 1}
+	late := &tunnel.Session{Channel: 2, User: "u", Stream: stream(1), Next: 1, Resumed: true}
+	l.Open(here)
+	l.Open(late)
+	l.Data(here, 1, []byte("one"), false)
+	l.Close(late, 1, wire.CodeNormal)
+	a.Flush()
+	j.expect(t, "load 2", "join 2 u", "message u one")
+	l.Data(here, 2, []byte("two"), false)
+	a.Flush()
+	j.expect(t, "message u two")
+	l.Close(here, 3, wire.CodeNormal)
+	a.Flush()
+	j.expect(t, "leave 2 u")
+}
+
 func TestTunnelBreakStopsEverythingAndKeepsStates(t *testing.T) {
 	c, j := newCoordinator(t), newJournal()
 	h := scribe(j)

@@ -210,15 +210,28 @@ func (c *Client) forget(n int) {
 	c.next = max(c.next-n, 0)
 }
 
-// acked forgets every message up to seq.
+// acked forgets every message up to seq that was sent on this connection. The backend may have had more of them, by an
+// earlier one that was thought dead; but the coordinator takes them in order only, so they are sent again and dropped there.
 func (c *Client) acked(seq uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := 0
-	for n < len(c.kept) && c.kept[n].seq <= seq {
+	c.forget(c.upTo(seq, c.next))
+}
+
+// begin makes a connection begin with seq: what comes before is not asked for any more.
+func (c *Client) begin(seq uint64) {
+	c.mu.Lock()
+	c.forget(c.upTo(seq-1, len(c.kept)))
+	c.mu.Unlock()
+	c.rewind(seq)
+}
+
+// upTo counts the kept messages up to seq, most at most; c.mu is held.
+func (c *Client) upTo(seq uint64, most int) (n int) {
+	for n < most && c.kept[n].seq <= seq {
 		n++
 	}
-	c.forget(n)
+	return n
 }
 
 // disconnected makes everything kept due again on the next connection. Where

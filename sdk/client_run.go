@@ -137,8 +137,7 @@ func (c *Client) serve(ctx context.Context, t transport, in *frames, addr string
 	gap := Gap{Lost: c.lost}
 	c.lost = 0
 	c.mu.Unlock()
-	c.acked(said.Next - 1)
-	c.rewind(said.Next)
+	c.begin(said.Next)
 	if resumed && said.Down > c.seen+1 {
 		gap.From, gap.To, gap.Certain = c.seen+1, said.Down-1, true
 	}

@@ -303,3 +303,24 @@ func TestClientConfigIsChecked(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A backend may acknowledge more than this connection has carried, since an earlier one carried more. What was not sent
+// yet is sent all the same: a coordinator that misses a number takes none that follows.
+func TestAckOfAnEarlierConnectionSkipsNothing(t *testing.T) {
+	c := &Client{cfg: ClientConfig{Keep: 1 << 20, MaxMessage: 100}}
+	for range 5 {
+		if err := c.Send([]byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.begin(2)
+	c.next = 2 // 2 and 3 are sent
+	c.acked(4)
+	if c.next != 0 || len(c.kept) != 2 || c.kept[0].seq != 4 {
+		t.Errorf("kept %v, the next is at %d", c.kept, c.next)
+	}
+	c.begin(6)
+	if len(c.kept) != 0 || c.bytes != 0 {
+		t.Errorf("kept %v, %d bytes", c.kept, c.bytes)
+	}
+}

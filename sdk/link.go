@@ -177,9 +177,25 @@ func (l *link) Closed(channel uint32, _ uint64, _ wire.Code) {
 	s := in.sess.state
 	delete(l.inputs, channel)
 	delete(s.opened, channel)
+	other := l.otherOf(s, in.sess)
+	moved := other != 0 && s.rebind(in.sess, l, channel, other)
 	if !l.give(s, event{kind: evClose, sess: in.sess, channel: channel}, nil) {
 		l.a.CloseChannel(channel)
 	}
+	if moved {
+		l.give(s, event{kind: evOpen, sess: in.sess, channel: other}, nil)
+	}
+}
+
+// otherOf finds the latest other channel of a session, 0 if it has none: of a client that went to another node, the one it
+// left may hear of that last, and come back here before it lets go.
+func (l *link) otherOf(s *State, sess *Session) (latest uint32) {
+	for channel := range s.opened {
+		if in := l.inputs[channel]; in != nil && in.sess == sess {
+			latest = max(latest, channel)
+		}
+	}
+	return latest
 }
 
 // Released ends a state that we let go.

@@ -48,6 +48,17 @@ func (s *State) bind(l *link, o *tunnel.Session) *Session {
 	return c
 }
 
+// rebind puts a session whose channel has ended on another one that it has; false when it was not on that channel.
+func (s *State) rebind(c *Session, l *link, ended, to uint32) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c.link != l || c.channel != ended {
+		return false
+	}
+	c.channel = to
+	return true
+}
+
 // User is who the token says.
 func (c *Session) User() string { return c.user }
 

@@ -298,6 +298,8 @@ func (l *load) checkPlayers() {
 			heard[key] = e.N
 		case "gap":
 			lost += e.N
+		case "left": // who comes back after that is new to the instance
+			delete(got, key)
 		case "gone", "loaded": // what the instance remembered of the state's clients is gone with it
 			for _, p := range l.players {
 				delete(got, e.Store+"/"+e.State+"/"+p.User)

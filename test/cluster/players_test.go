@@ -63,7 +63,8 @@ func (r *backendRole) serveNative() error {
 			r.note("loaded", s.ID(), "", nil)
 			return nil
 		},
-		Gone: func(s *sdk.State) { r.note("gone", s.ID(), "", nil) },
+		Leave: func(s *sdk.State, who *sdk.Session) { r.note("left", s.ID(), who.User(), nil) },
+		Gone:  func(s *sdk.State) { r.note("gone", s.ID(), "", nil) },
 		Message: func(s *sdk.State, from *sdk.Session, data []byte) {
 			r.note("got", s.ID(), from.User(), data)
 			from.Send(fmt.Appendf(nil, "%s %s %s", r.Store, from.User(), data))

@@ -78,11 +78,13 @@ func start(t *testing.T, name, log string, cmd *exec.Cmd, out *os.File) *process
 		close(p.ended)
 	}()
 	t.Cleanup(func() {
-		p.kill()
 		if t.Failed() {
 			said := p.said()
 			t.Logf("what %s printed:\n%s", name, said[max(0, len(said)-6<<10):])
+			p.cmd.Process.Signal(syscall.SIGQUIT) // its goroutines go to the log
+			within(2*time.Second, func() bool { return !p.runs() })
 		}
+		p.kill()
 	})
 	return p
 }
