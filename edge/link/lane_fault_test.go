@@ -1,0 +1,108 @@
+package link
+
+import (
+	"context"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/trunkline-edge/trunkline/wire"
+)
+
+// knocker dials the Links of one node by hand, as node session 9, on lane 0.
+type knocker struct {
+	t  *testing.T
+	l  *Links
+	id streamID
+}
+
+// knocks says hello on a connection of its own and returns its near end.
+func (k knocker) knocks(fresh bool) (nc net.Conn, served <-chan error) {
+	k.t.Helper()
+	near, far := net.Pipe()
+	k.t.Cleanup(func() { near.Close() })
+	_ = near.SetDeadline(time.Now().Add(patience))
+	done := make(chan error, 1)
+	go func() { done <- k.l.Serve(context.Background(), far, 9) }()
+	h := hello{fresh: fresh, id: k.id, from: 9, to: k.l.self}
+	if _, err := near.Write(h.bytes()); err != nil {
+		k.t.Fatal(err)
+	}
+	return near, done
+}
+
+// enters knocks and reads the answer.
+func (k knocker) enters(fresh bool) net.Conn {
+	k.t.Helper()
+	nc, _ := k.knocks(fresh)
+	var b [answerSize]byte
+	if _, err := io.ReadFull(nc, b[:]); err != nil || b[0] != statusFine {
+		k.t.Fatalf("status %d, %v", b[0], err)
+	}
+	go func() { _, _ = io.Copy(io.Discard, nc) }()
+	return nc
+}
+
+// says sends one item of the lane.
+func says(t *testing.T, nc net.Conn, kind byte, route uint32, body []byte) {
+	t.Helper()
+	var head [itemHead]byte
+	putHead(&head, kind, len(body), route)
+	b := append(appendHead(nil, kindData, itemHead+len(body)), head[:]...)
+	if _, err := nc.Write(append(b, body...)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// running returns Links that run until the test ends.
+func running(t *testing.T, deps Deps) *Links {
+	t.Helper()
+	deps.Self = 1
+	deps.Dial = func(context.Context, wire.NodeSession) (net.Conn, error) { return nil, io.ErrClosedPipe }
+	if deps.Accept == nil {
+		deps.Accept = refuseAll
+	}
+	l, err := New(Default(), deps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		_ = l.Run(ctx)
+		close(done)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return l
+}
+
+func awaits[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		t.Fatal("it does not come")
+		panic("unreachable")
+	}
+}
+
+func TestLaneWhoseFirstConnectionBrokeIsRead(t *testing.T) {
+	notices := make(chan string, 1)
+	l := running(t, Deps{Notified: func(_ wire.NodeSession, body []byte) { notices <- string(body) }})
+	k := knocker{t: t, l: l, id: streamID{1}}
+	nc, served := k.knocks(true)
+	nc.Close() // before the answer is read
+	if err := awaits(t, served); err == nil {
+		t.Fatal("the answer was written to nobody")
+	}
+	says(t, k.enters(true), itemNotice, 0, []byte("heard"))
+	if got := awaits(t, notices); got != "heard" {
+		t.Errorf("got %q", got)
+	}
+}
+
