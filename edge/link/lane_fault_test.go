@@ -106,3 +106,18 @@ func TestLaneWhoseFirstConnectionBrokeIsRead(t *testing.T) {
 	}
 }
 
+func TestLaneOfAnotherNodeIsNotOneToReachItBy(t *testing.T) {
+	l := running(t, Deps{})
+	k := knocker{t: t, l: l, id: streamID{2}}
+	k.enters(true).Close()
+	for deadline := time.Now().Add(patience); l.Peers()[0].Connected > 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the connection is still there")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if lost := l.Unreachable(0); len(lost) > 0 {
+		t.Errorf("nodes %v count as unreachable", lost)
+	}
+}
+
