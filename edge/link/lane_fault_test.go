@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"encoding/binary"
 	"io"
 	"net"
 	"testing"
@@ -53,6 +54,10 @@ func says(t *testing.T, nc net.Conn, kind byte, route uint32, body []byte) {
 	if _, err := nc.Write(append(b, body...)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func openBody(instance wire.InstanceID) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(nil, uint64(instance)), 1)
 }
 
 // running returns Links that run until the test ends.
@@ -121,3 +126,37 @@ func TestLaneOfAnotherNodeIsNotOneToReachItBy(t *testing.T) {
 	}
 }
 
+
+func TestPanicOfWhatALaneCallsEndsTheLaneOnly(t *testing.T) {
+	for name, deps := range map[string]Deps{
+		"Notified": {Notified: func(wire.NodeSession, []byte) { panic("a bug") }},
+		"Accept":   {Accept: func(wire.NodeSession, wire.InstanceID, wire.Gen, *Route) Receiver { panic("a bug") }},
+		"Drained": {Accept: func(wire.NodeSession, wire.InstanceID, wire.Gen, *Route) Receiver {
+			return bug{newInbox("bug")}
+		}},
+	} {
+		l := running(t, deps)
+		k := knocker{t: t, l: l, id: streamID{3}}
+		nc := k.enters(true)
+		switch name {
+		case "Notified":
+			says(t, nc, itemNotice, 0, nil)
+		default:
+			says(t, nc, itemOpen, 1, openBody(7))
+			if name == "Drained" {
+				says(t, nc, itemFrames, 1, frame("x"))
+			}
+		}
+		for deadline := time.Now().Add(patience); len(l.streams()) > 0; {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: the lane goes on", name)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// bug is a Receiver that cannot flush.
+type bug struct{ *inbox }
+
+func (bug) Drained() { panic("a bug") }
