@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/wire"
@@ -126,7 +128,6 @@ func TestLaneOfAnotherNodeIsNotOneToReachItBy(t *testing.T) {
 	}
 }
 
-
 func TestPanicOfWhatALaneCallsEndsTheLaneOnly(t *testing.T) {
 	for name, deps := range map[string]Deps{
 		"Notified": {Notified: func(wire.NodeSession, []byte) { panic("a bug") }},
@@ -160,3 +161,32 @@ func TestPanicOfWhatALaneCallsEndsTheLaneOnly(t *testing.T) {
 type bug struct{ *inbox }
 
 func (bug) Drained() { panic("a bug") }
+
+func TestNodeThatClosesWhatItTakesIsNotDialledWithoutAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials atomic.Int32
+		l, err := New(Default(), Deps{Self: 1, Accept: refuseAll, Dial: func(ctx context.Context, _ wire.NodeSession) (net.Conn, error) {
+			if dials.Add(1) > 100 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			near, far := net.Pipe()
+			go func() {
+				_, _ = readHello(far)
+				_, _ = far.Write(answer(statusFine, 0))
+				far.Close()
+			}()
+			return near, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		l.open(2, 0)
+		_ = l.Run(ctx)
+		if n := dials.Load(); n < 3 || n > 20 {
+			t.Errorf("it was dialled %d times within 5 s", n)
+		}
+	})
+}
