@@ -115,6 +115,11 @@ func (pt *party) drain(ctx context.Context, wait <-chan struct{}) {
 			pt.mu.Unlock()
 			wait = pt.do(&head, &t)
 			pt.mu.Lock()
+			if wait == nil && head.s != nil && head.s.waits == 1 {
+				pt.mu.Unlock()
+				t.flush() // what was taken for the session, before the lane's reader may go on with it
+				pt.mu.Lock()
+			}
 			switch {
 			case len(pt.queue) == 0: // sent away meanwhile
 			case wait != nil:
