@@ -221,7 +221,6 @@ func (pt *party) sendAway() {
 	p.router.stats.notOwnerSaid.Add(1)
 	pt.end() // before the node hears of it and asks again
 	p.far.NotOwner(pt.state, pt.epoch)
-	p.clear(pt)
 	p.forget(pt)
 }
 
@@ -243,15 +242,21 @@ func (pt *party) open(arr *arrival, t *touched) (wait <-chan struct{}) {
 	}
 	rm.tentative.Store(row.Tentative)
 	r.forgetTentative(rm.roomKey)
-	r.stats.guests.Add(1)
 	defer func() {
 		if pt.peer.guest(s.channel) != s { // its node is over, or it was sent away, since it was given the room
 			pt.peer.unseat(s, wire.CodeGoingAway)
 		}
 	}()
 	rm.mu.Lock()
+	if pt.isOver() { // all guests of it were sent away since it was judged
+		rm.mu.Unlock()
+		pt.peer.drop(s.channel)
+		r.release(rm)
+		return nil
+	}
 	was := rm.sameLocked(s)
 	rm.addLocked(s)
+	r.stats.guests.Add(1)
 	if was != nil { // its node has opened it anew
 		defer was.party.peer.replace(was)
 	}

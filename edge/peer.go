@@ -190,19 +190,15 @@ func (p *peer) drop(channel uint32) {
 	p.mu.Unlock()
 }
 
-// forget drops a party and all its channels: it was sent away, or has left.
+// forget drops a party and all its guests: it was sent away, or has left.
 func (p *peer) forget(pt *party) {
 	p.mu.Lock()
 	if p.parties[pt.state] == pt {
 		delete(p.parties, pt.state)
 	}
-	for ch, s := range p.guests {
-		if s.party == pt {
-			delete(p.guests, ch)
-		}
-	}
 	p.mu.Unlock()
 	pt.end()
+	p.clear(pt)
 }
 
 // Open seats a guest.
@@ -213,6 +209,7 @@ func (p *peer) Open(t tunnel.Session) {
 		p.far.NotOwner(t.State, t.Epoch)
 		return
 	}
+	t.Conn.Node = p.node // which is who it is, whatever it says
 	s := &session{router: p.router, party: pt, channel: t.Channel, native: true, index: -1, t: t}
 	s.sent = max(t.Next, 1) - 1
 	s.acked.Store(s.sent)

@@ -50,6 +50,53 @@ func guestsIn(w *world) int {
 	return len(rm.guests)
 }
 
+func TestGuestOfAPartyThatWasSentAwayIsNotSeated(t *testing.T) {
+	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+		_, p, row := owned(w[0], w[1], tunnel.Legacy)
+		pt := p.party(7, row.Epoch)
+		pt.end() // by another goroutine, after the table was asked and before the room is entered
+		s := &session{router: w[0].r, party: pt, channel: 1, native: true, index: -1, t: guest(row, 1, "ann")}
+		s.out = guestOut{s}
+		p.guests[1] = s
+		pt.open(&arrival{kind: arriveOpen, s: s}, &p.touched)
+		p.forget(pt)
+		if n := guestsIn(w[0]); n != 0 {
+			t.Errorf("%d guests are left", n)
+		}
+		if rm := w[0].r.rooms.find(roomKey{wire.AppIDOf(secret), 7}); rm != nil {
+			t.Error("the room is held for nobody")
+		}
+	})
+}
+
+func TestForgottenGuestsHaveNoSeats(t *testing.T) {
+	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+		b, p, row := owned(w[0], w[1], tunnel.Legacy)
+		p.Open(guest(row, 1, "ann"))
+		p.NewState(7, row.Epoch, []byte("ann"), nil) // of a state that is there
+		want(t, "backend", b.take(), "open 7 ann; close 7 ann")
+		if n := guestsIn(w[0]); n != 0 {
+			t.Errorf("%d guests are left", n)
+		}
+	})
+}
+
+func TestGuestIsOfTheNodeThatSaysSo(t *testing.T) {
+	inNodes(t, 3, nil, func(_ *nodes, w []*world) {
+		b, p, row := owned(w[0], w[1], tunnel.Legacy)
+		in := w[0].r.table.Instances(wire.AppIDOf(secret))[0]
+		mean := peerOf(w[0], w[2], in)
+		p.Open(guest(row, 1, "ann"))
+		theirs := guest(row, 1, "ann")
+		theirs.Conn = p.guest(1).t.Conn
+		mean.Open(theirs)
+		if n := guestsIn(w[0]); n != 2 {
+			t.Errorf("%d guests are left", n)
+		}
+		want(t, "backend", b.take(), "open 7 ann; open 7 ann")
+	})
+}
+
 // What a queue was emptied of is acknowledged before the lane's reader goes on with the session.
 func TestWhatWaitedIsAcknowledgedBeforeWhatFollows(t *testing.T) {
 	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
