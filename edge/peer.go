@@ -98,14 +98,24 @@ func (p *peer) Resumed() {}
 
 // Ended takes the guests out of their rooms: at once if their node is over, else when it has had time to come back.
 func (p *peer) Ended(err error) {
-	if !p.over.Swap(true) {
-		p.end(err)
+	if p.over.Swap(true) {
+		return
+	}
+	p.end(err)
+	p.mu.Lock()
+	used := len(p.parties)+len(p.guests) > 0
+	p.mu.Unlock()
+	if used { // else nobody is to be seen to, nor comes
+		p.leaveLater()
 	}
 }
 
 func (p *peer) end(err error) {
 	p.router.stats.peers.Add(-1)
 	p.far.Over(err)
+}
+
+func (p *peer) leaveLater() {
 	p.router.spawn(func(ctx context.Context) {
 		if p.awaitReturn(ctx) {
 			p.leave()
@@ -326,6 +336,7 @@ func (p *peer) cut() {
 	p.router.stats.overrun.Add(1)
 	p.rt.Close() // the Receiver hears nothing of it
 	p.end(errOverrun)
+	p.leaveLater()
 }
 
 // voice is the out of what stands for a whole party on a list of sessions to flush.

@@ -1,9 +1,12 @@
 package edge
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
+	"time"
 
+	"github.com/trunkline-edge/trunkline/edge/link"
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/tunnel"
 	"github.com/trunkline-edge/trunkline/wire"
@@ -94,6 +97,40 @@ func TestGuestIsOfTheNodeThatSaysSo(t *testing.T) {
 			t.Errorf("%d guests are left", n)
 		}
 		want(t, "backend", b.take(), "open 7 ann; open 7 ann")
+	})
+}
+
+func TestUnusedRoutesLeaveNothingBehind(t *testing.T) {
+	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+		_, p, _ := owned(w[0], w[1], tunnel.Legacy)
+		synctest.Wait()
+		before := runtime.NumGoroutine()
+		p.Ended(link.ErrOver)
+		if n := runtime.NumGoroutine(); n > before {
+			t.Errorf("%d goroutines were started", n-before)
+		}
+	})
+}
+
+func TestNoticesOfAnotherNodeAreBounded(t *testing.T) {
+	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+		notice, _ := appendGhosts(nil, 4711, []ghost{{7, "ann"}})
+		before := runtime.NumGoroutine()
+		for range 2 * 10_000 {
+			w[0].r.notified(w[1].placer.node, notice)
+		}
+		if n := runtime.NumGoroutine() - before; n > 10_000 {
+			t.Errorf("%d goroutines were started", n)
+		}
+		for i := range 1000 {
+			w[0].r.notified(w[1].placer.node, appendHere(nil, 4711, wire.Gen(i)))
+		}
+		time.Sleep(time.Minute)
+		w[0].r.syncs.heard.mu.Lock()
+		defer w[0].r.syncs.heard.mu.Unlock()
+		if n := len(w[0].r.syncs.heard.m); n > 0 {
+			t.Errorf("%d notices are remembered after a minute", n)
+		}
 	})
 }
 
