@@ -2,6 +2,7 @@ package edge
 
 import (
 	"runtime"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -165,5 +166,70 @@ func TestWhatWaitedIsAcknowledgedBeforeWhatFollows(t *testing.T) {
 		if !looked {
 			t.Error("bob's message did not come after ann's")
 		}
+	})
+}
+
+func TestRoomDoesNotLiveByARowThatHasMovedOn(t *testing.T) {
+	inNodes(t, 1, nil, func(_ *nodes, w []*world) {
+		app := wire.AppIDOf(secret)
+		b1, b2 := w[0].backend(tunnel.Native, secret, "s1"), w[0].backend(tunnel.Native, secret, "s2")
+		ins := w[0].r.table.Instances(app)
+		w[0].placer.apply(&placement.Create{App: app, State: 7, Instance: ins[0].ID, Mode: placement.FirmRow})
+		row, _ := w[0].r.table.Lookup(app, 7)
+		w[0].placer.apply(&placement.Release{App: app, State: 7, Epoch: row.Epoch})
+		w[0].placer.apply(&placement.Create{App: app, State: 7, Instance: ins[1].ID, Mode: placement.FirmRow})
+		synctest.Wait()
+		rm := w[0].r.acquire(roomKey{app, 7})
+		w[0].r.home(ins[0].ID).bind(rm, row.Epoch) // by a row that was looked up before
+		b1.take()
+		b2.take()
+		ann := w[0].joins(secret, 7, "ann")
+		want(t, "the former instance", b1.take(), "")
+		want(t, "the instance", b2.take(), "open 7 ann")
+		ann.leaves()
+		w[0].r.release(rm)
+	})
+}
+
+func TestRoomOfAnInstanceWithoutATunnelDoesNotLiveElsewhere(t *testing.T) {
+	inNodes(t, 1, nil, func(_ *nodes, w []*world) {
+		app := wire.AppIDOf(secret)
+		b1, b2 := w[0].backend(tunnel.Native, secret, "s1"), w[0].backend(tunnel.Native, secret, "s2")
+		ins := w[0].r.table.Instances(app)
+		ann := w[0].joins(secret, 7, "ann")
+		rm := w[0].r.rooms.find(roomKey{app, 7})
+		if rm.home.id != ins[0].ID {
+			b1, b2, ins[1] = b2, b1, ins[0]
+		}
+		w[0].breaks(b2)
+		w[0].r.home(ins[1].ID).bind(rm, rm.epochNow()+1)
+		rm.mu.Lock()
+		if rm.phase == phaseLive {
+			t.Error("the room lives by another instance than it thinks")
+		}
+		rm.mu.Unlock()
+		synctest.Wait()
+		if heard := b1.take(); !strings.HasPrefix(heard, "confirm; open 7 ann") {
+			t.Errorf("heard %q", heard)
+		}
+		ann.leaves()
+	})
+}
+
+func TestTunnelTakesThePlaceOfARoute(t *testing.T) {
+	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+		w[0].backend(tunnel.Native, secret, "s1")
+		ann := w[1].joins(secret, 7, "ann")
+		in := w[1].r.table.Instances(wire.AppIDOf(secret))[0]
+		h := w[1].r.home(in.ID)
+		tun := newFakeTunnel(tunnel.Native)
+		a := &attachment{router: w[1].r, home: h, tun: tun, local: tun, gen: in.Gen + 1, ended: make(chan struct{})}
+		h.attach(a)
+		want(t, "instance", tun.take(), "open 7 ann")
+		if n := w[1].r.stats.routes.Load(); n != 0 {
+			t.Errorf("%d routes are left", n)
+		}
+		ann.leaves()
+		h.detach(a)
 	})
 }
