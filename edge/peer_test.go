@@ -233,3 +233,13 @@ func TestTunnelTakesThePlaceOfARoute(t *testing.T) {
 		h.detach(a)
 	})
 }
+
+func TestLaneToASessionThatIsOverIsGivenUp(t *testing.T) {
+	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+		w[0].r.links.Route(4711, 1, 1, noReceiver{})
+		time.Sleep(4 * time.Second)
+		if peers := w[0].r.Peers(); len(peers) > 0 {
+			t.Errorf("there are links to %v", peers)
+		}
+	})
+}
