@@ -243,3 +243,19 @@ func TestLaneToASessionThatIsOverIsGivenUp(t *testing.T) {
 		}
 	})
 }
+
+func TestInstanceHearsThatACreateWasTakenBackByANodeOutOfReach(t *testing.T) {
+	inNodes(t, 2, nil, func(c *nodes, w []*world) {
+		b, p, _ := owned(w[0], w[1], tunnel.Native)
+		app := wire.AppIDOf(secret)
+		in := w[0].r.table.Instances(app)[0]
+		w[1].placer.apply(&placement.Create{App: app, State: 8, Instance: in.ID, Mode: placement.PendingRow})
+		row, _ := w[0].r.table.Lookup(app, 8)
+		p.NewState(8, row.Epoch, []byte("ann"), []byte("data"))
+		w[0].says(b, func(s tunnel.Sink) { s.StateAccepted(8, row.Epoch) })
+		want(t, "instance", b.take(), `new 8 ann "data"`)
+		w[1].placer.apply(&placement.Remove{App: app, State: 8, Epoch: row.Epoch})
+		synctest.Wait()
+		want(t, "instance", b.take(), "not-owner 8")
+	})
+}
