@@ -13,6 +13,10 @@ import (
 // behindTime is how long what another node sends waits for the own table to know of it.
 const behindTime = 5 * time.Second
 
+// holdWaits is how many messages of a session may wait before its client is held where that is: credit is about bytes, and
+// takes nothing for a message without any.
+const holdWaits = 1024
+
 // arrivalKind is what another node has sent about a state.
 type arrivalKind uint8
 
@@ -73,10 +77,23 @@ func (pt *party) keepLocked(arr arrival) {
 	arr.payload = slices.Clone(arr.payload)
 	pt.peer.waiting.Add(int64(len(arr.payload)))
 	pt.peer.arrivals.Add(1)
-	if arr.s != nil {
-		arr.s.waits++
+	if s := arr.s; s != nil {
+		s.waits++
+		if s.waits%holdWaits == 0 {
+			s.held = true
+			pt.up.Expected(s.channel, arr.seq+1) // its client waits there
+		}
 	}
 	pt.queue = append(pt.queue, arr)
+}
+
+// doneLocked takes note that something which waited for the session is done.
+func (s *session) doneLocked() {
+	s.waits--
+	if s.waits == 0 && s.held {
+		s.held = false
+		s.party.up.Ack(s.channel, 0) // of nothing: its client may go on
+	}
 }
 
 // drain does what waits, in order, until nothing does.
@@ -128,7 +145,7 @@ func (pt *party) drain(ctx context.Context, wait <-chan struct{}) {
 				pt.peer.waiting.Add(-int64(len(head.payload)))
 				pt.peer.arrivals.Add(-1)
 				if head.s != nil {
-					head.s.waits--
+					head.s.doneLocked()
 				}
 				pt.queue[0] = arrival{}
 				pt.queue = pt.queue[1:]

@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"context"
 	"runtime"
 	"strings"
 	"testing"
@@ -257,5 +258,45 @@ func TestInstanceHearsThatACreateWasTakenBackByANodeOutOfReach(t *testing.T) {
 		w[1].placer.apply(&placement.Remove{App: app, State: 8, Epoch: row.Epoch})
 		synctest.Wait()
 		want(t, "instance", b.take(), "not-owner 8")
+	})
+}
+
+// One client that sends messages of no bytes, which take no credit, costs no other session of its node anything.
+func TestClientIsHeldWhereMuchOfItsWaits(t *testing.T) {
+	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+		b := w[0].backend(tunnel.Legacy, secret, "s1")
+		ann, bob := w[1].joins(secret, 7, "ann"), w[1].joins(secret, 8, "bob")
+		b.take()
+		full := make(chan struct{})
+		b.mu.Lock()
+		b.full, b.only = full, 7
+		b.mu.Unlock()
+		const messages = maxArrivals + 1000
+		done := make(chan struct{})
+		w[1].r.spawn(func(context.Context) {
+			defer close(done)
+			for range messages {
+				if ann.seat.Down(nil, false) != nil {
+					return
+				}
+				ann.seat.Drained()
+			}
+		})
+		settle()
+		if n := w[0].r.stats.overrun.Load(); n > 0 {
+			t.Errorf("%d routes were cut", n)
+		}
+		bob.sends("unhindered")
+		b.mu.Lock()
+		b.full = nil
+		b.mu.Unlock()
+		close(full)
+		<-done
+		settle()
+		if heard := b.take(); strings.Count(heard, "data 7 ann") != messages || !strings.Contains(heard, `data 8 bob 1 "unhindered"`) {
+			t.Errorf("%d of %d messages arrived", strings.Count(heard, "data 7 ann"), messages)
+		}
+		ann.leaves()
+		bob.leaves()
 	})
 }
