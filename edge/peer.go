@@ -47,7 +47,6 @@ type peer struct {
 // party is the guests that one node has in one state.
 type party struct {
 	peer  *peer
-	app   wire.AppID // set when the first of it is seated
 	state wire.StateID
 	epoch wire.Epoch
 	up    tunnel.Uplink
@@ -62,6 +61,7 @@ type party struct {
 	queue    []arrival // what waits, in order
 	draining bool      // somebody sees to the queue
 	over     bool      // sent away: what still arrives is for nobody
+	pending  *room     // of a create that was handed to the instance
 }
 
 // accept takes a route of another node. Who may have what on it is decided per state.
