@@ -13,6 +13,10 @@ import (
 // behindTime is how long what another node sends waits for the own table to know of it.
 const behindTime = 5 * time.Second
 
+// holdWaits is how many messages of a session may wait before its client is held where that is: credit is about bytes, and
+// takes nothing for a message without any.
+const holdWaits = 1024
+
 // arrivalKind is what another node has sent about a state.
 type arrivalKind uint8
 
@@ -73,10 +77,23 @@ func (pt *party) keepLocked(arr arrival) {
 	arr.payload = slices.Clone(arr.payload)
 	pt.peer.waiting.Add(int64(len(arr.payload)))
 	pt.peer.arrivals.Add(1)
-	if arr.s != nil {
-		arr.s.waits++
+	if s := arr.s; s != nil {
+		s.waits++
+		if s.waits%holdWaits == 0 {
+			s.held = true
+			pt.up.Expected(s.channel, arr.seq+1) // its client waits there
+		}
 	}
 	pt.queue = append(pt.queue, arr)
+}
+
+// doneLocked takes note that something which waited for the session is done.
+func (s *session) doneLocked() {
+	s.waits--
+	if s.waits == 0 && s.held {
+		s.held = false
+		s.party.up.Ack(s.channel, 0) // of nothing: its client may go on
+	}
 }
 
 // drain does what waits, in order, until nothing does.
@@ -115,6 +132,11 @@ func (pt *party) drain(ctx context.Context, wait <-chan struct{}) {
 			pt.mu.Unlock()
 			wait = pt.do(&head, &t)
 			pt.mu.Lock()
+			if wait == nil && head.s != nil && head.s.waits == 1 {
+				pt.mu.Unlock()
+				t.flush() // what was taken for the session, before the lane's reader may go on with it
+				pt.mu.Lock()
+			}
 			switch {
 			case len(pt.queue) == 0: // sent away meanwhile
 			case wait != nil:
@@ -123,7 +145,7 @@ func (pt *party) drain(ctx context.Context, wait <-chan struct{}) {
 				pt.peer.waiting.Add(-int64(len(head.payload)))
 				pt.peer.arrivals.Add(-1)
 				if head.s != nil {
-					head.s.waits--
+					head.s.doneLocked()
 				}
 				pt.queue[0] = arrival{}
 				pt.queue = pt.queue[1:]
@@ -216,7 +238,6 @@ func (pt *party) sendAway() {
 	p.router.stats.notOwnerSaid.Add(1)
 	pt.end() // before the node hears of it and asks again
 	p.far.NotOwner(pt.state, pt.epoch)
-	p.clear(pt)
 	p.forget(pt)
 }
 
@@ -238,15 +259,21 @@ func (pt *party) open(arr *arrival, t *touched) (wait <-chan struct{}) {
 	}
 	rm.tentative.Store(row.Tentative)
 	r.forgetTentative(rm.roomKey)
-	r.stats.guests.Add(1)
 	defer func() {
 		if pt.peer.guest(s.channel) != s { // its node is over, or it was sent away, since it was given the room
 			pt.peer.unseat(s, wire.CodeGoingAway)
 		}
 	}()
 	rm.mu.Lock()
+	if pt.isOver() { // all guests of it were sent away since it was judged
+		rm.mu.Unlock()
+		pt.peer.drop(s.channel)
+		r.release(rm)
+		return nil
+	}
 	was := rm.sameLocked(s)
 	rm.addLocked(s)
+	r.stats.guests.Add(1)
 	if was != nil { // its node has opened it anew
 		defer was.party.peer.replace(was)
 	}

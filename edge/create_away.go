@@ -42,7 +42,9 @@ func (r *Router) handOn(h *home, pt *party, arr *arrival, t *touched) bool {
 	}
 	rm.phase, rm.home, rm.att, rm.epoch, rm.creator = phasePending, h, a, pt.epoch, pt
 	rm.line = a.tun.Line(pt.state, pt.epoch)
-	pt.app = h.app
+	pt.mu.Lock()
+	pt.pending = rm
+	pt.mu.Unlock()
 	if !a.legacy {
 		r.creates.begin(createKey{h.id, pt.state, pt.epoch}, func(ok bool) {
 			if ok {
@@ -65,7 +67,9 @@ func (r *Router) handOn(h *home, pt *party, arr *arrival, t *touched) bool {
 
 // created returns the room that waits for the creator's word, or nil. The caller has no hold on it.
 func (r *Router) created(pt *party) *room {
-	rm := r.rooms.find(roomKey{pt.app, pt.state})
+	pt.mu.Lock()
+	rm := pt.pending
+	pt.mu.Unlock()
 	if rm == nil {
 		return nil
 	}

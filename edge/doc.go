@@ -26,7 +26,7 @@
 // The owner compares what another node asks for with its own table, which alone counts. It waits where that is behind, and
 // answers NOT_OWNER where the state is not here; the asking node then looks again, after a pause that grows. Until the
 // owner has seated a session, its client is not read. Messages that an owner cannot pass on wait in their party's queue and
-// keep their credit, so one state holds up no other. Rows are made firm, removed and released by the owner alone.
+// keep their credit, and a session with many of them has its client held where that is, so one state holds up no other. Rows are made firm, removed and released by the owner alone.
 //
 // Every node watches the table. When an instance attaches to another node, each opens its sessions there, says so, and
 // names who left meanwhile; until all have, the new owner takes nobody off a legacy instance. A lane without a connection
@@ -61,5 +61,6 @@
 // save that a room's lock is held while frames are appended to its line and to its sessions' out buffers. Both are memory
 // queues with leaf locks of their own that do no I/O; holding the room's lock over them is what keeps the order of a
 // room. Flushing, which may write, happens after unlocking. home.turn comes before all of them: it is held while a tunnel or
-// route comes or goes, rooms and all. The locks of peers and parties are leaves.
+// route comes or goes, rooms and all, and no reader of a tunnel or lane takes it. party.mu comes behind room.mu and behind
+// peer.mu, which are never held together; behind it come only the queues of a route.
 package edge

@@ -32,6 +32,7 @@ type fakeTunnel struct {
 	heard []string
 	full  chan struct{} // not nil: Admit makes callers wait for it
 	only  wire.StateID  // not 0: full is about this state alone
+	asked func(n int)   // not nil: told of each Admit
 }
 
 func newFakeTunnel(kind tunnel.Kind) *fakeTunnel {
@@ -109,8 +110,11 @@ func (l *fakeLine) Close(s *tunnel.Session, _ uint64, _ wire.Code) {
 	l.t.note("close %s %s", l.state, s.User)
 }
 
-func (l *fakeLine) Admit(int) <-chan struct{} {
+func (l *fakeLine) Admit(n int) <-chan struct{} {
 	l.t.mu.Lock()
+	if asked := l.t.asked; asked != nil {
+		asked(n)
+	}
 	defer l.t.mu.Unlock()
 	if l.t.only != 0 && l.t.only != l.state {
 		return nil

@@ -47,6 +47,7 @@ func (h *home) bind(rm *room, epoch wire.Epoch) bool {
 	h.mu.Lock()
 	if h.gone {
 		h.mu.Unlock()
+		rm.poke() // whoever drives it took the home for one that is in use
 		return false
 	}
 	h.rooms[rm.state] = rm
@@ -57,8 +58,11 @@ func (h *home) bind(rm *room, epoch wire.Epoch) bool {
 		rm.mu.Unlock()
 		return false
 	}
-	rm.home, rm.epoch = h, epoch
 	a := h.live.Load()
+	if rm.phase == phaseLive && a == nil && (rm.home != h || rm.epoch != epoch) {
+		rm.lostLocked(time.Now()) // it lived elsewhere
+	}
+	rm.home, rm.epoch = h, epoch
 	flush, lives := false, false
 	if a != nil {
 		flush, lives = rm.goLiveLocked(h, a, epoch), true
@@ -67,7 +71,17 @@ func (h *home) bind(rm *room, epoch wire.Epoch) bool {
 	if flush {
 		a.tun.Flush()
 	}
+	if lives && h.router.movedOn(h, rm, epoch) { // and the watch may have looked at the room before it lived
+		h.router.rowChanged(rm.roomKey)
+	}
 	return lives
+}
+
+// movedOn says whether the own table knows better than that a state is an instance's in an epoch.
+func (r *Router) movedOn(h *home, rm *room, epoch wire.Epoch) bool {
+	known := epoch.Index() <= r.table.Index() // before the row is looked at
+	row, ok := r.table.Lookup(rm.app, rm.state)
+	return known && (!ok || row.Free || row.Instance != h.id || row.Epoch != epoch)
 }
 
 // unbind forgets rm if it is still the room of its state. A node that has nobody left in a state says so to the owner, so
@@ -132,9 +146,12 @@ func (h *home) snapshot() []*room {
 	return out
 }
 
-// attach makes a the instance's tunnel: users who left meanwhile are taken off, then every waiting room lives again.
+// attach makes a, which is here, the instance's tunnel: a route to where it was before is given up, users who left meanwhile are taken off, then every waiting room lives again.
 func (h *home) attach(a *attachment) {
 	h.turn.Lock()
+	if old := h.live.Load(); old != nil && old.away() {
+		h.router.leaveRouteInTurn(old)
+	}
 	h.attachInTurn(a)
 	h.turn.Unlock()
 	a.tun.Flush()

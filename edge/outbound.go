@@ -310,6 +310,10 @@ func (r *Router) checkLanes(now time.Time) {
 		r.lost.since = make(map[wire.NodeSession]time.Time)
 	}
 	for _, n := range r.links.Unreachable(unreachableAfter) {
+		if _, open := r.table.Session(n); !open {
+			r.links.End(n) // a lane was opened when it was ended already
+			continue
+		}
 		lost[n] = true
 		since, known := r.lost.since[n]
 		if !known {

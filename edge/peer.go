@@ -52,7 +52,6 @@ type peer struct {
 // party is the guests that one node has in one state.
 type party struct {
 	peer  *peer
-	app   wire.AppID // set when the first of it is seated
 	state wire.StateID
 	epoch wire.Epoch
 	up    tunnel.Uplink
@@ -67,6 +66,7 @@ type party struct {
 	queue    []arrival // what waits, in order
 	draining bool      // somebody sees to the queue
 	over     bool      // sent away: what still arrives is for nobody
+	pending  *room     // of a create that was handed to the instance
 }
 
 // accept takes a route of another node. Who may have what on it is decided per state.
@@ -113,8 +113,15 @@ func (p *peer) Resumed() {}
 
 // Ended takes the guests out of their rooms: at once if their node is over, else when it has had time to come back.
 func (p *peer) Ended(err error) {
-	if !p.over.Swap(true) {
-		p.end(err)
+	if p.over.Swap(true) {
+		return
+	}
+	p.end(err)
+	p.mu.Lock()
+	used := len(p.parties)+len(p.guests) > 0
+	p.mu.Unlock()
+	if used { // else nobody is to be seen to, nor comes
+		p.leaveLater()
 	}
 }
 
@@ -122,6 +129,9 @@ func (p *peer) end(err error) {
 	p.router.stats.peers.Add(-1)
 	p.acks.Stop()
 	p.far.Over(err)
+}
+
+func (p *peer) leaveLater() {
 	p.router.spawn(func(ctx context.Context) {
 		if p.awaitReturn(ctx) {
 			p.leave()
@@ -206,19 +216,15 @@ func (p *peer) drop(channel uint32) {
 	p.mu.Unlock()
 }
 
-// forget drops a party and all its channels: it was sent away, or has left.
+// forget drops a party and all its guests: it was sent away, or has left.
 func (p *peer) forget(pt *party) {
 	p.mu.Lock()
 	if p.parties[pt.state] == pt {
 		delete(p.parties, pt.state)
 	}
-	for ch, s := range p.guests {
-		if s.party == pt {
-			delete(p.guests, ch)
-		}
-	}
 	p.mu.Unlock()
 	pt.end()
+	p.clear(pt)
 }
 
 // Open seats a guest.
@@ -229,6 +235,7 @@ func (p *peer) Open(t tunnel.Session) {
 		p.far.NotOwner(t.State, t.Epoch)
 		return
 	}
+	t.Conn.Node = p.node // which is who it is, whatever it says
 	s := &session{router: p.router, party: pt, channel: t.Channel, native: true, index: -1, t: t}
 	s.sent = max(t.Next, 1) - 1
 	s.acked.Store(s.sent)
@@ -345,6 +352,7 @@ func (p *peer) cut() {
 	p.router.stats.overrun.Add(1)
 	p.rt.Close() // the Receiver hears nothing of it
 	p.end(errOverrun)
+	p.leaveLater()
 }
 
 // voice is the out of what stands for a whole party on a list of sessions to flush.

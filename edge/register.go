@@ -175,7 +175,6 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 		return
 	}
 	a.remote = remote.String()
-	r.leaveStale(a.home, r.node)
 	r.log.Info("instance attached", "app", app.String(), "instance", uint64(a.home.id), "store", clip(a.home.store),
 		"kind", tun.Kind().String(), "gen", uint32(a.gen), "remote", a.remote)
 	tun.Confirm(a.home.id, a.gen)

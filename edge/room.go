@@ -111,6 +111,7 @@ func (rm *room) goLiveLocked(h *home, a *attachment, epoch wire.Epoch) (flush bo
 		for _, s := range rm.users { // one SUBSCRIBE a user is enough when a state returns
 			rm.openLocked(s)
 			for o := s.next; o != nil; o = o.next {
+				o.unopenLocked()
 				o.att = a
 				o.seatLocked()
 				o.joinLocked(true)

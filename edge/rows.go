@@ -185,6 +185,7 @@ func (r *Router) sweep(now time.Time) {
 	r.checkLanes(now)
 	r.denied.sweep(now)
 	r.ghosts.sweep(now)
+	r.syncs.heard.sweep(now)
 	r.buckets.sweep(now)
 	r.quiet.sweep(now)
 }

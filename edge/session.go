@@ -43,8 +43,9 @@ type session struct {
 	registered bool        // the client has been told once
 	joined     bool        // the backend has accepted it: broadcasts reach it
 
-	// waits is how much of a guest stands in its party's queue; guarded by party.mu.
+	// waits is how much of a guest stands in its party's queue, held that its client waits for it; guarded by party.mu.
 	waits int
+	held  bool
 
 	// dirtied is the tunnel that frames went to since the last Drained. Only the client's reader touches it.
 	dirtied tunnel.End

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/edge/link"
@@ -90,7 +91,8 @@ func decodeHere(b []byte) (instance wire.InstanceID, gen wire.Gen, ok bool) {
 
 // syncs is what other nodes have said about instances that attached here.
 type syncs struct {
-	heard expiring[heardKey, struct{}]
+	heard   expiring[heardKey, struct{}]
+	hearing atomic.Int64 // notices of ghosts that wait for their instance
 
 	mu      sync.Mutex
 	changed chan struct{} // closed at the next news; nil when nobody waits
@@ -102,7 +104,10 @@ type heardKey struct {
 	gen      wire.Gen
 }
 
-const maxHeard = 100_000
+const (
+	maxHeard   = 100_000
+	maxHearing = 10_000 // more than it takes to name all whom a node keeps
+)
 
 // news returns a channel that is closed when something has been heard, an instance has attached here, or a node session is
 // over.
@@ -196,7 +201,15 @@ func (r *Router) notified(from wire.NodeSession, body []byte) {
 		r.stats.badNotices.Add(1)
 		return
 	}
-	r.spawn(func(ctx context.Context) { r.hearGhosts(ctx, instance, ghosts) })
+	if r.syncs.hearing.Add(1) > maxHearing {
+		r.syncs.hearing.Add(-1)
+		r.stats.badNotices.Add(1)
+		return
+	}
+	r.spawn(func(ctx context.Context) {
+		defer r.syncs.hearing.Add(-1)
+		r.hearGhosts(ctx, instance, ghosts)
+	})
 }
 
 // hearGhosts takes users off an instance that had them before, once it is here. One who has come to it since is left alone.

@@ -197,6 +197,8 @@ func (r *Router) rowChanged(key roomKey) {
 	idle := rm.phase == phaseWaiting && len(rm.guests) > 0
 	rm.mu.Unlock()
 	switch {
+	case settled && !same:
+		r.disownCreate(created) // its node may not be able to say so
 	case settled:
 		r.endCreate(rm, created)
 	case lost && h != nil:

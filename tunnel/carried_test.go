@@ -164,6 +164,20 @@ func TestCarriedFramesThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestChannelIsOpenedOnce(t *testing.T) {
+	open := wire.AppendFrame(nil, &wire.Frame{Type: wire.Open, Channel: 1, State: 5, Epoch: 9, User: []byte("u")})
+	far, handler := NewFar(newMemory(), testConfig()), newNotes()
+	if err := far.Take(open, handler); err != nil {
+		t.Fatal(err)
+	}
+	if err := far.Take(open, handler); ReasonOf(err) != ReasonFrame {
+		t.Errorf("a second open of a channel: %v", err)
+	}
+	if said := handler.all(); len(said) != 1 {
+		t.Errorf("handed up: %q", said)
+	}
+}
+
 func TestCarriedEndThatIsClosedTellsTheOther(t *testing.T) {
 	p := carriedPair(t, testConfig())
 	p.near.Close("taken_over")

@@ -1,7 +1,7 @@
 package tunnel
 
 import (
-	"errors"
+	"fmt"
 
 	"github.com/trunkline-edge/trunkline/wire"
 )
@@ -25,8 +25,8 @@ func (m *mux) takeDown(f *wire.Frame, h Handler) error {
 	case wire.NewState:
 		return m.takeNewState(f, h)
 	case wire.Open:
-		if f.Channel == 0 {
-			return fail(ReasonFrame, errors.New("open of channel 0"))
+		if l, _ := m.on(f.Channel); f.Channel == 0 || l != nil {
+			return fail(ReasonFrame, fmt.Errorf("open of channel %d, which is 0 or open", f.Channel))
 		}
 		m.open(f.Channel, m.line(f.State, f.Epoch))
 		h.Open(Session{

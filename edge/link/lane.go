@@ -138,7 +138,7 @@ func (l *lane) read(context.Context) {
 			return
 		}
 		n += got
-		used, err := l.take(buf[:n])
+		used, err := l.handle(buf[:n])
 		if err != nil {
 			l.s.links.faults.Add(1)
 			l.s.links.log.Warn("a lane of another node makes no sense", "peer", uint64(l.s.peer), "lane", l.s.place, "err", err)
@@ -147,8 +147,27 @@ func (l *lane) read(context.Context) {
 			return
 		}
 		n = copy(buf, buf[used:n])
+	}
+}
+
+// handle takes what is whole of b and tells who got something that this was all. A panic of whoever is called ends the lane
+// only; that of a Receiver's Take, its route only.
+func (l *lane) handle(b []byte) (used int, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = l.panicked("what a lane calls", p)
+		}
+	}()
+	if used, err = l.take(b); err == nil {
 		l.drained()
 	}
+	return used, err
+}
+
+// panicked logs a panic and makes an error of it.
+func (l *lane) panicked(who string, p any) error {
+	l.s.links.log.Error(who+" panicked", "peer", uint64(l.s.peer), "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	return fmt.Errorf("panic: %v", p)
 }
 
 // take handles the whole items in b and returns how many bytes they are.
@@ -267,8 +286,7 @@ func (l *lane) frames(id uint32, batch []byte) {
 func (l *lane) hand(to Receiver, batch []byte) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			l.s.links.log.Error("receiver of a route panicked", "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-			err = fmt.Errorf("panic: %v", p)
+			err = l.panicked("the receiver of a route", p)
 		}
 	}()
 	return to.Take(batch)

@@ -314,7 +314,7 @@ func TestWhatIsWrittenWaitsForAConnection(t *testing.T) {
 		_, err := io.ReadFull(in, b)
 		heard <- fmt.Sprint(string(b), err)
 	}()
-	c, _ := out.carrierNow()
+	c := out.carrierNow()
 	go func() { _, _ = out.Read(make([]byte, 1)) }() // notices the break; ends with the node
 	if c != nil {
 		<-c.dead
@@ -435,7 +435,7 @@ func TestBadRecordsEndTheConnectionOnly(t *testing.T) {
 		"a long ack": {kindAck, 0, 0, 9}, "an ack of what was never sent": appendAck(nil, 1<<40),
 	} {
 		before := a.refused.Load()
-		c, _ := in.carrierNow()
+		c := in.carrierNow()
 		if c == nil {
 			t.Fatalf("%s: no connection", name)
 		}
@@ -511,7 +511,7 @@ func TestOrphanedStreamsEnd(t *testing.T) {
 	w.mu.Lock()
 	w.cut = true
 	w.mu.Unlock()
-	c, _ := in.carrierNow()
+	c := in.carrierNow()
 	in.drop(c, io.EOF)
 	if _, err := in.Read(make([]byte, 1)); !errors.Is(err, ErrLost) {
 		t.Errorf("it ended with %v", err)

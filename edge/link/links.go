@@ -249,7 +249,7 @@ func (l *Links) serve(ctx context.Context, nc net.Conn, from wire.NodeSession) e
 		_, err := nc.Write(answer(statusElsewhere, 0))
 		return errors.Join(ErrElsewhere, err)
 	}
-	s, begun := l.streamOf(&h)
+	s, fresh := l.streamOf(&h)
 	if s == nil {
 		_, err := nc.Write(answer(statusUnknown, 0))
 		return errors.Join(ErrLost, err)
@@ -257,16 +257,15 @@ func (l *Links) serve(ctx context.Context, nc net.Conn, from wire.NodeSession) e
 	if err := s.take(ctx, nc, r, &h); err != nil {
 		return err
 	}
-	if !begun {
+	if !fresh {
 		s.counts.resumed.Add(1)
-	} else if !l.begin(s) {
-		s.fail(net.ErrClosed)
 	}
 	return nil
 }
 
-// streamOf returns the stream that a hello means. A new one ends the one that had its place.
-func (l *Links) streamOf(h *hello) (s *stream, begun bool) {
+// streamOf returns the stream that a hello means. A fresh one ends the one that had its place, and is read from the start:
+// its first connection may break before it is taken, and the next one finds it known.
+func (l *Links) streamOf(h *hello) (s *stream, fresh bool) {
 	key := end{h.from, int(h.lane)}
 	l.mu.Lock()
 	old := l.taken[key]
@@ -284,7 +283,7 @@ func (l *Links) streamOf(h *hello) (s *stream, begun bool) {
 	if old != nil {
 		old.fail(io.EOF)
 	}
-	if !l.spawn(s.write) {
+	if !l.spawn(s.write) || !l.begin(s) {
 		s.fail(net.ErrClosed)
 		return nil, false
 	}

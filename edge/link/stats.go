@@ -82,12 +82,13 @@ func (s *stream) describe(p *Peer) {
 	}
 }
 
-// Unreachable returns the node sessions to which streams are open and have had no connection for at least d.
+// Unreachable returns the node sessions to which this end has opened lanes that have had no connection for at least d. Lanes
+// that the others opened are theirs to connect, and say nothing about the way there.
 func (l *Links) Unreachable(d time.Duration) []wire.NodeSession {
 	var out []wire.NodeSession
 	seen := make(map[wire.NodeSession]bool)
 	for _, s := range l.streams() {
-		if connected, since := s.connected(); !connected && l.now().Sub(since) >= d && !seen[s.peer] {
+		if connected, since := s.connected(); s.mine && !connected && l.now().Sub(since) >= d && !seen[s.peer] {
 			seen[s.peer] = true
 			out = append(out, s.peer)
 		}

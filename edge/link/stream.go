@@ -70,6 +70,7 @@ type carrier struct {
 	left int // bytes of the data record under way; the reader's
 	// renewed is when the read deadline was set; the reader's.
 	renewed time.Time
+	heard   atomic.Bool   // a record has come on it
 	dead    chan struct{} // closed when the stream has given it up
 }
 
@@ -195,6 +196,7 @@ func (s *stream) readFrom(c *carrier, p []byte) (int, error) {
 			return 0, err
 		}
 		_, _ = c.r.Discard(recordHead)
+		c.heard.Store(true)
 		s.counts.bytesIn.Add(recordHead)
 		switch kind {
 		case kindData:

@@ -104,7 +104,7 @@ func (s *stream) farewell() {
 		}
 		s.send(c, b)
 	}
-	if c, _ := s.carrierNow(); c != nil {
+	if c := s.carrierNow(); c != nil {
 		s.send(c, appendHead(nil, kindEnd, 0))
 	}
 	s.fail(net.ErrClosed)
@@ -118,12 +118,12 @@ func (s *stream) orphaned() {
 	}
 }
 
-// dial is the goroutine of a stream that this end opened: it keeps it connected.
+// dial is the goroutine of a stream that this end opened: it keeps it connected. A connection on which nothing came is
+// a failed attempt, so that a node which takes and closes them is not dialled without a pause.
 func (s *stream) dial(ctx context.Context) {
 	pause := s.links.cfg.Redial
 	for {
-		c, changed := s.carrierNow()
-		if c != nil {
+		if c := s.carrierNow(); c != nil {
 			select {
 			case <-c.dead:
 			case <-s.over:
@@ -131,23 +131,22 @@ func (s *stream) dial(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
+			if c.heard.Load() {
+				pause = s.links.cfg.Redial
+				continue
+			}
+		} else if err := s.connect(ctx); err == nil {
 			continue
-		}
-		err := s.connect(ctx)
-		switch {
-		case err == nil:
-			pause = s.links.cfg.Redial
-			continue
-		case isEnd(err):
+		} else if isEnd(err) {
 			s.fail(err)
 			return
+		} else {
+			s.links.dialFailed.Add(1)
 		}
-		s.links.dialFailed.Add(1)
 		timer := time.NewTimer(pause/2 + s.links.jitter(pause/2))
 		pause = min(2*pause, s.links.cfg.RedialMost)
 		select {
 		case <-timer.C:
-		case <-changed:
 		case <-s.over:
 		case <-ctx.Done():
 		}
@@ -158,10 +157,10 @@ func (s *stream) dial(ctx context.Context) {
 	}
 }
 
-func (s *stream) carrierNow() (*carrier, <-chan struct{}) {
+func (s *stream) carrierNow() *carrier {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.conn, s.changed
+	return s.conn
 }
 
 // connect dials and shakes hands.
