@@ -274,7 +274,11 @@ func (n *Node) admit(ctx context.Context, node, server, addr string) (string, er
 	if !n.leading() {
 		return "", ErrNoLeader
 	}
-	defer n.admitting.take()()
+	done, err := n.admitting.await(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
 	r := n.replica.Load()
 	if err := r.Barrier(ctx); err != nil {
 		return "", err

@@ -61,6 +61,7 @@ func (n *Node) reign(ctx context.Context, term uint64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.tick(ctx) })
 	g.Go(func() error { return n.look(ctx, term) })
+	g.Go(func() error { return n.tend(ctx) })
 	g.Go(func() error { return n.sweepEvery(ctx, sweepTime) })
 	for {
 		changed := r.Changed()
@@ -109,7 +110,23 @@ func (n *Node) tick(ctx context.Context) error {
 	}
 }
 
-// look ends sessions that are dead and sees to the voters, at intervals.
+// tend sees to the voters, at intervals. It waits for other nodes, so nothing else waits for it.
+func (n *Node) tend(ctx context.Context) error {
+	every := time.NewTicker(lookEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := n.seeToVoters(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("the voters could not be changed; it is tried again", "err", err)
+		}
+	}
+}
+
+// look ends sessions that are dead, at intervals.
 func (n *Node) look(ctx context.Context, term uint64) error {
 	every := time.NewTicker(lookEvery)
 	defer every.Stop()
@@ -129,9 +146,6 @@ func (n *Node) look(ctx context.Context, term uint64) error {
 		last = now
 		if err := n.expire(ctx, term); err != nil && ctx.Err() == nil {
 			n.log.Error("a dead session could not be ended; it is tried again", "err", err)
-		}
-		if err := n.seeToVoters(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("the voters could not be changed; it is tried again", "err", err)
 		}
 	}
 }

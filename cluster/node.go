@@ -55,7 +55,7 @@ type Node struct {
 	lag        lags
 	met        met
 	admitting  turn       // of the leader, while it changes the servers
-	electorate electorate // the looking goroutine's, under admitting
+	electorate electorate // under admitting
 
 	// rowsHeld is until when no free row gets a new owner: after a recovery those that hold states are to say so first.
 	rowsHeld time.Time
@@ -94,6 +94,16 @@ type turn chan struct{}
 func (t turn) take() (done func()) {
 	t <- struct{}{}
 	return func() { <-t }
+}
+
+// await is take, unless ctx ends before.
+func (t turn) await(ctx context.Context) (done func(), err error) {
+	select {
+	case t <- struct{}{}:
+		return func() { <-t }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Table returns the table, to be read only. It is empty until the node has caught up: see Joined.

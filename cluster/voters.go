@@ -49,7 +49,11 @@ func (n *Node) removeRevoked(ctx context.Context) error {
 
 // plan takes the steps to the voters there should be, given that a node is leaving ("" = none).
 func (n *Node) plan(ctx context.Context, leaving string) error {
-	defer n.admitting.take()()
+	done, err := n.admitting.await(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	r := n.replica.Load()
 	for _, step := range consensus.PlanVoters(n.peers(leaving), n.place().Server, n.cfg.MaxVoters) {
 		if !step.Promote {
