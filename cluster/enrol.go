@@ -129,6 +129,9 @@ func (n *Node) take(addr string, got enrolment) error {
 	m, c := n.place(), got.Answer
 	switch {
 	case m.Lineage == (id128{}): // a newcomer
+		if err := n.dropAuthority(); err != nil { // of where it was before
+			return err
+		}
 		if err := n.identity.SetGrant(got.Grant); err != nil {
 			return err
 		}
@@ -139,6 +142,12 @@ func (n *Node) take(addr string, got enrolment) error {
 		return n.identity.SetGrant(got.Grant)
 	case got.lineage != m.Lineage:
 		return n.stranger(addr)
+	case c.Generation == m.Generation:
+		if n.refusals.due() {
+			n.log.Error("the node at an address is of this cluster, and was recovered apart from this one: keep one of the two, and start the other "+
+				"with an empty data directory and --join", "address", addr, "generation", m.Generation)
+		}
+		return fmt.Errorf("the node at %s was recovered apart from this one, both as generation %d", addr, m.Generation)
 	case c.Generation < m.Generation:
 		return fmt.Errorf("the node at %s is of generation %d of this cluster, which was recovered since as generation %d", addr, c.Generation, m.Generation)
 	}
