@@ -34,9 +34,9 @@ type Node struct {
 	port     *nodeport.Port
 	client   *control.Client
 	server   *control.Server
-	gossip   *gossip.Gossip
-	raft     net.Listener // connections of other replicas, which wait until this one runs
-	nodeAddr string       // as other nodes dial it
+	gossip   atomic.Pointer[gossip.Gossip] // another one once a node that joins has learned the times of its cluster
+	raft     net.Listener                  // connections of other replicas, which wait until this one runs
+	nodeAddr string                        // as other nodes dial it
 
 	proposals chan *proposal // to the writer
 	forwards  chan *proposal // to the forwarder
@@ -145,7 +145,7 @@ func (n *Node) MACKey() [32]byte { return n.table.MACKey() }
 func (n *Node) NodeAddr() string { return n.nodeAddr }
 
 // GossipAddr is where other nodes reach this one's gossip.
-func (n *Node) GossipAddr() string { return n.gossip.AdvertiseAddr().String() }
+func (n *Node) GossipAddr() string { return n.gossip.Load().AdvertiseAddr().String() }
 
 // Lease returns until when this node may count on its session, and whether it may now.
 func (n *Node) Lease() (until time.Time, held bool) { return n.holder.lease(n.cfg.Now()) }
@@ -184,8 +184,8 @@ func (n *Node) Close() error {
 	if r := n.replica.Load(); r != nil {
 		err = r.Close()
 	}
-	if n.gossip != nil {
-		n.gossip.Close()
+	if g := n.gossip.Load(); g != nil {
+		g.Close()
 	}
 	if n.cfg.Listener != nil {
 		if cerr := n.cfg.Listener.Close(); !errors.Is(cerr, net.ErrClosed) {

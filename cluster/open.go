@@ -254,14 +254,17 @@ func (n *Node) openPort() (err error) {
 }
 
 // openGossip binds gossip, in the times of the profile that this node knows.
-func (n *Node) openGossip(bind string) (err error) {
-	n.gossip, err = gossip.New(gossip.Config{
+func (n *Node) openGossip(bind string) error {
+	g, err := gossip.New(gossip.Config{
 		Name: n.cfg.NodeID, Cluster: n.keys.Name(), Meta: n.meta(),
 		Keys: n.keys.GossipKeys, KeysChanged: n.keys.Changed,
 		Network: n.cfg.Network, Bind: bind, Advertise: n.cfg.AdvertiseGossip,
 		Profile: gossip.Profile(n.place().Profile), Seeds: n.seeds, Loads: n.ownLoads, OnLoad: n.takeLoads,
 		Log: n.log, Now: n.cfg.Now,
 	})
+	if err == nil {
+		n.gossip.Store(g)
+	}
 	return err
 }
 

@@ -20,7 +20,7 @@ func (n *Node) HandOver(ctx context.Context) error {
 	n.mu.Lock()
 	n.leaving = true
 	n.mu.Unlock()
-	return errors.Join(n.yield(ctx), n.gossip.Leave(ctx))
+	return errors.Join(n.yield(ctx), n.gossip.Load().Leave(ctx))
 }
 
 // yield gives the leadership away, if this node has it and there is another voter.
@@ -76,7 +76,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave the cluster: %w", err)
 	}
 	n.log.Info("this node has left the cluster")
-	return n.gossip.Leave(ctx)
+	return n.gossip.Load().Leave(ctx)
 }
 
 // depart has the leader remove this node, which is not this node any more.

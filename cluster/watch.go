@@ -27,7 +27,7 @@ func (n *Node) watch(ctx context.Context) error {
 			}
 		}
 		seen = now
-		if m := n.meta(); m != told && n.gossip.UpdateMeta(m) == nil { // of another incarnation: said elsewhere
+		if m := n.meta(); m != told && n.gossip.Load().UpdateMeta(m) == nil { // of another incarnation: said elsewhere
 			told = m
 		}
 		if now := n.onlyVoter(); now != only && n.Node() != 0 {
