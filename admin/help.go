@@ -145,7 +145,7 @@ var help = map[string]string{
 	"link_streams":                   "Ordered streams to and from other nodes.",
 	"link_streams_resumed_total":     "Streams that went on over a new connection, without loss.",
 	"link_unacknowledged_bytes":      "Bytes sent to other nodes that they have not acknowledged.",
-	"members":                        "Nodes by state, as this node knows: live, suspect, gone, joining.",
+	"members":                        "Nodes by state, as this node knows: live, suspect, left, gone, revoked.",
 	"raft_proposal_waiting_seconds":  "How long the oldest proposal of this node has waited to be committed; 0: none waits.",
 	"raft_sync_waiting_seconds":      "How long the log has been waiting for the disk now; 0: it is not.",
 	"raft_watchdog_transfers_total":  "Times that this node gave up leading because it could not commit in time.",

@@ -104,15 +104,16 @@ type Instance struct {
 	StoreID   string  `json:"storeId"`
 	Kind      string  `json:"kind"` // "native" or "legacy"
 	Region    string  `json:"region"`
-	Capacity  uint32  `json:"capacity"`         // 0: not said
-	NodeID    string  `json:"nodeId"`           // of the node that holds its tunnel; "" when that node's session is over
-	Node      uint64  `json:"nodeSession"`      // of that node
-	Gen       uint32  `json:"gen"`              // attachments so far
-	Load      uint32  `json:"loadPermille"`     // of its capacity, as it last reported; 0: nothing fresh
-	Connected bool    `json:"connected"`        // its tunnel is up on this node
-	Remote    string  `json:"remote,omitempty"` // address of the tunnel's other end
-	RTTMillis float64 `json:"rttMillis"`        // of the tunnel; 0: not measured
-	Queued    int     `json:"queuedBytes"`      // what the instance has not taken
+	Capacity  uint32  `json:"capacity"`            // 0: not said
+	NodeID    string  `json:"nodeId"`              // of the node that holds its tunnel; "" when that node's session is over
+	Node      uint64  `json:"nodeSession"`         // of that node
+	Gen       uint32  `json:"gen"`                 // attachments so far
+	Load      uint32  `json:"loadPermille"`        // of its capacity, as it last reported; 0: nothing fresh
+	Connected bool    `json:"connected"`           // its tunnel is up on this node
+	Elsewhere bool    `json:"elsewhere,omitempty"` // its tunnel is at another node, NodeID, which says how that is
+	Remote    string  `json:"remote,omitempty"`    // address of the tunnel's other end
+	RTTMillis float64 `json:"rttMillis"`           // of the tunnel; 0: not measured
+	Queued    int     `json:"queuedBytes"`         // what the instance has not taken
 	Draining  bool    `json:"draining"`
 	States    int     `json:"states"`
 	Sessions  int     `json:"sessions"` // that this node knows: all of them on the node that holds the tunnel, elsewhere its own clients'

@@ -30,7 +30,7 @@ type Member struct {
 	RTT       time.Duration // of gossip's last probe of it; 0: none
 }
 
-// Members returns all nodes that the table or gossip knows, by number.
+// Members returns all nodes that have a session or a replica, have just left, or were revoked, by number.
 func (n *Node) Members() []Member {
 	heard := map[string]gossip.Member{}
 	for _, m := range n.gossip.Load().Members() {
@@ -55,14 +55,17 @@ func (n *Node) Members() []Member {
 		out = append(out, m)
 	}
 	for _, info := range n.table.NodeInfos() {
-		if open[info.Node] || info.Boot == 0 && !info.Revoked {
-			continue
+		g, told := heard[info.Node]
+		left := told && g.State == gossip.Left
+		member := info.Boot > 0 && (roles[info.Node] != "" || left)
+		if open[info.Node] || !member && !info.Revoked {
+			continue // one that was taken out keeps its number in the table
 		}
 		m := Member{
 			Node: info.Node, Number: info.Number, Boot: info.Boot, Role: roles[info.Node], State: "gone",
 			Revoked: info.Revoked, LeaseLeft: -1, Lag: -1,
 		}
-		if g, ok := heard[info.Node]; ok && g.State == gossip.Left {
+		if left {
 			m.State = "left"
 		}
 		out = append(out, m)
@@ -141,8 +144,11 @@ func (l *lags) of(id wire.NodeSession, index uint64) int64 {
 }
 
 func (n *Node) collectMembers(emit func(name string, value float64, labels ...string)) {
-	counts := map[string]int{"live": 0, "suspect": 0, "left": 0, "gone": 0}
+	counts := map[string]int{"live": 0, "suspect": 0, "left": 0, "gone": 0, "revoked": 0}
 	for _, m := range n.Members() {
+		if m.Revoked { // as an operator wanted it
+			m.State = "revoked"
+		}
 		counts[m.State]++
 	}
 	for state, c := range counts {

@@ -352,7 +352,7 @@ func (t *touched) flush() {
 	}
 	t.ends = t.ends[:0]
 	for i, s := range t.acks {
-		s.party.up.Ack(s.channel, s.written)
+		s.party.up.AckSoon(s.channel, s.written)
 		s.written = 0
 		t.acks[i] = nil
 	}

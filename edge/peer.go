@@ -20,6 +20,9 @@ const (
 	// maxArrivals and maxArrivalBytes bound what may wait here for one node: credit keeps an honest one far below.
 	maxArrivals     = 100_000
 	maxArrivalBytes = 64 << 20
+	// ackDelay is how long acknowledgements wait for an answer to go with: alone they take a record of their own, and a
+	// write and a read of it.
+	ackDelay = time.Millisecond
 )
 
 // peer is a route that another node has opened to an instance whose tunnel is here. It is the route's Receiver and the
@@ -42,6 +45,8 @@ type peer struct {
 	guests  map[uint32]*session // by the channel of the route
 
 	touched touched // by the lane's reader
+	acks    *time.Timer
+	acking  atomic.Bool // acks is set
 }
 
 // party is the guests that one node has in one state.
@@ -74,6 +79,8 @@ func (r *Router) accept(from wire.NodeSession, instance wire.InstanceID, gen wir
 		parties: make(map[wire.StateID]*party), guests: make(map[uint32]*session),
 	}
 	p.far = tunnel.NewFar(rt, r.tcfg)
+	p.acks = time.AfterFunc(time.Hour, p.acknowledge)
+	p.acks.Stop()
 	r.stats.peers.Add(1)
 	return p
 }
@@ -87,6 +94,14 @@ func (p *peer) Take(batch []byte) error {
 // Drained flushes what the batch has caused.
 func (p *peer) Drained() {
 	p.touched.flush()
+	if p.far.FlushUrgent() && !p.acking.Swap(true) {
+		p.acks.Reset(ackDelay)
+	}
+}
+
+// acknowledge sends what has waited for an answer to go with.
+func (p *peer) acknowledge() {
+	p.acking.Store(false)
 	p.far.Flush()
 }
 
@@ -105,6 +120,7 @@ func (p *peer) Ended(err error) {
 
 func (p *peer) end(err error) {
 	p.router.stats.peers.Add(-1)
+	p.acks.Stop()
 	p.far.Over(err)
 	p.router.spawn(func(ctx context.Context) {
 		if p.awaitReturn(ctx) {
@@ -284,7 +300,7 @@ func (o guestOut) Deliver(payload []byte, unreliable bool) {
 	o.s.party.up.ToSession(o.s.channel, o.s.party.peer.sent.Add(1), payload, unreliable)
 }
 
-func (o guestOut) Acked(seq uint64) { o.s.party.up.Ack(o.s.channel, seq) }
+func (o guestOut) Acked(seq uint64) { o.s.party.up.AckSoon(o.s.channel, seq) }
 
 func (o guestOut) Flush() { o.s.party.peer.flush() }
 

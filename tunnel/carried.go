@@ -92,6 +92,20 @@ func (c *carried) why() error {
 	return c.cause
 }
 
+// FlushUrgent is Flush, unless nothing waits but what AckSoon said. Then it
+// answers true, and its caller calls Flush a little later: what is said until
+// then takes them along.
+func (c *carried) FlushUrgent() (later bool) {
+	if c.mixed.Load() || c.urgent.Load() {
+		c.Flush()
+		return false
+	}
+	b := c.w.Acquire()
+	later = len(b) > 0
+	c.w.Release(b)
+	return later
+}
+
 // Over ends it: the carrier has, or its owner wants no more. Nothing is sent
 // from then on, and nobody is made to wait. The first call counts.
 func (c *carried) Over(err error) {

@@ -288,3 +288,38 @@ func FuzzCarried(f *testing.F) {
 		far.Flush()
 	})
 }
+
+func TestAcknowledgementsAloneWaitForSomethingToGoWith(t *testing.T) {
+	m := newMemory()
+	f := NewFar(m, Default())
+	if f.FlushUrgent() {
+		t.Error("nothing waits, and it is to be flushed later")
+	}
+	up := f.Uplink(1, 9)
+	up.AckSoon(3, 7)
+	if !f.FlushUrgent() || m.Pending() != 0 {
+		t.Errorf("an acknowledgement has left alone: %d bytes", m.Pending())
+	}
+	f.Flush()
+	if b, _ := m.next(1 << 10); len(b) == 0 || f.FlushUrgent() {
+		t.Errorf("after Flush %d bytes are out, and more waits", len(b))
+	}
+	for name, say := range map[string]func(){
+		"an answer":    func() { up.ToAll(0, []byte("x"), false) },
+		"what is next": func() { up.Expected(3, 8) },
+		"credit":       func() { up.Consumed(window) },
+		"an Ack":       func() { up.Ack(3, 8) },
+	} {
+		up.AckSoon(3, 7)
+		say()
+		if f.FlushUrgent() {
+			t.Errorf("%s waits", name)
+		}
+		if b, _ := m.next(1 << 10); len(b) == 0 {
+			t.Errorf("%s and an acknowledgement have not left", name)
+		}
+		if f.FlushUrgent() {
+			t.Errorf("something waits after %s", name)
+		}
+	}
+}

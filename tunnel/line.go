@@ -61,6 +61,7 @@ func (l *line) put(b []byte, f *wire.Frame, cost int) []byte {
 	l.m.cfg.Counters.out(Native)
 	if l.head == len(l.queue) && cost <= l.credit && l.m.room(len(b)) {
 		l.credit -= cost
+		l.m.hasten()
 		return wire.AppendFrame(pipe.Grow(b, size), f)
 	}
 	l.reserve(recordHead + size)

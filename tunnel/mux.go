@@ -27,7 +27,8 @@ type mux struct {
 	queued  int   // bytes in the queues of all lines
 	waiting []*line
 
-	mixed atomic.Bool // some line is ready or someone waits
+	mixed  atomic.Bool // some line is ready or someone waits
+	urgent atomic.Bool // the batch may have more than what can wait
 
 	chans struct {
 		sync.Mutex
@@ -95,13 +96,26 @@ func (m *mux) find(state wire.StateID) *line {
 }
 
 // control writes a frame that goes before what states have queued.
-func (m *mux) control(f *wire.Frame) {
+func (m *mux) control(f *wire.Frame) { m.write(f, true) }
+
+// write is control, of a frame that FlushUrgent may leave for later.
+func (m *mux) write(f *wire.Frame, urgent bool) {
 	b := m.w.Acquire()
 	if !m.dead.Load() {
 		b = wire.AppendFrame(pipe.Grow(b, frameHead+len(f.Payload)), f)
 		m.cfg.Counters.out(Native)
+		if urgent {
+			m.hasten()
+		}
 	}
 	m.w.Release(b)
+}
+
+// hasten notes that the batch has more than what can wait. The lock is held: a Flush after this takes the frame along.
+func (m *mux) hasten() {
+	if !m.urgent.Load() {
+		m.urgent.Store(true)
+	}
 }
 
 // room says whether what is below keeps up, n bytes of this batch included.
@@ -110,6 +124,7 @@ func (m *mux) room(n int) bool { return n+m.below.pending() < highWater }
 // Flush writes the batch, and as much of what states have queued as there is
 // room for below.
 func (m *mux) Flush() {
+	m.urgent.Store(false)
 	for m.mixed.Load() {
 		b := m.w.Acquire()
 		before := len(b)

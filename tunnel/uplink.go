@@ -153,6 +153,11 @@ func (u Uplink) Ack(channel uint32, seq uint64) {
 	u.l.m.control(&wire.Frame{Type: wire.Ack, Channel: channel, Seq: seq})
 }
 
+// AckSoon is Ack that Far.FlushUrgent leaves to go with something else.
+func (u Uplink) AckSoon(channel uint32, seq uint64) {
+	u.l.m.write(&wire.Frame{Type: wire.Ack, Channel: channel, Seq: seq}, false)
+}
+
 // Expected says which number is waited for.
 func (u Uplink) Expected(channel uint32, seq uint64) {
 	u.l.m.control(&wire.Frame{Type: wire.Expected, Channel: channel, Seq: seq})

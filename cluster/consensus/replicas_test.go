@@ -3,6 +3,7 @@ package consensus
 import (
 	"errors"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -52,6 +53,27 @@ func TestNothingAnsweredIsLostWithTheLeader(t *testing.T) {
 		if _, ok := g.leader().table.Lookup(wire.AppID{1}, s); !ok {
 			t.Errorf("state %s was answered and is lost", s)
 		}
+	}
+}
+
+// A replica that was away for long has what it missed soon after it is back.
+func TestReplicaThatWasAwayCatchesUpAtOnce(t *testing.T) {
+	t.Parallel()
+	g := newGroup(t, 3, nil)
+	lead := g.leader()
+	away := g.follower()
+	g.down(away)
+	for i := range 60 { // so that there is something to send all the time
+		lead.commit(t, &placement.OpenSession{NodeID: strconv.Itoa(i)})
+		time.Sleep(100 * time.Millisecond)
+	}
+	begun := time.Now()
+	p := g.up(away)
+	if err := p.table.WaitIndex(t.Context(), lead.table.Index()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(begun); took > 2*time.Second {
+		t.Errorf("it took %v", took)
 	}
 }
 

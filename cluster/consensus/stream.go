@@ -18,6 +18,10 @@ import (
 type transport struct {
 	*raft.NetworkTransport
 	resolve func(id string) (string, bool)
+	stream  *stream
+
+	mu      sync.Mutex
+	reached map[raft.ServerID]chan struct{} // closed at the next heartbeat that is answered
 }
 
 // callTime is how long a call may take before its connection is given up: long enough for a slow disk, short enough for
@@ -25,7 +29,7 @@ type transport struct {
 func callTime(t Timing) time.Duration { return max(4*t.Heartbeat, time.Second) }
 
 func newTransport(s *stream, cfg *Config, log hclog.Logger) *transport {
-	t := &transport{resolve: cfg.Resolve}
+	t := &transport{resolve: cfg.Resolve, stream: s, reached: map[raft.ServerID]chan struct{}{}}
 	t.NetworkTransport = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s, MaxPool: 3, Timeout: callTime(cfg.Timing), Logger: log,
 		MaxRPCsInFlight: 1, // no pipeline: one was known to stay wedged behind a follower's slow disk
@@ -43,9 +47,48 @@ func (t *transport) key(id raft.ServerID, target raft.ServerAddress) raft.Server
 	return raft.ServerAddress(string(id) + "\x00" + string(target))
 }
 
-// AppendEntries is raft's.
+// AppendEntries is raft's. After each failure raft waits twice as long as before, up to 10 s, so a replica that comes back
+// would be left alone for as long. It is told of a failure only when a heartbeat has been answered again, which it tries
+// twice a second at least.
 func (t *transport) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return t.NetworkTransport.AppendEntries(id, t.key(id, target), args, resp)
+	reached := t.nextReached(id)
+	err := t.NetworkTransport.AppendEntries(id, t.key(id, target), args, resp)
+	switch heartbeat := args.PrevLogEntry == 0 && args.LeaderCommitIndex == 0 && len(args.Entries) == 0; {
+	case heartbeat && err == nil:
+		t.answered(id)
+	case !heartbeat && err != nil:
+		limit := time.NewTimer(heldFailure)
+		defer limit.Stop()
+		select {
+		case <-reached:
+		case <-limit.C: // it may have been removed, or this replica not lead any more
+		case <-t.stream.ctx.Done():
+		}
+	}
+	return err
+}
+
+// heldFailure is how long raft is not told of a failure.
+const heldFailure = time.Minute
+
+// nextReached returns a channel that is closed at the next heartbeat that a replica answers.
+func (t *transport) nextReached(id raft.ServerID) <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reached[id] == nil {
+		t.reached[id] = make(chan struct{})
+	}
+	return t.reached[id]
+}
+
+// answered tells who waits that a replica has answered a heartbeat.
+func (t *transport) answered(id raft.ServerID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if ch := t.reached[id]; ch != nil {
+		delete(t.reached, id)
+		close(ch)
+	}
 }
 
 // RequestVote is raft's.

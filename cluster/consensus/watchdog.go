@@ -21,6 +21,8 @@ const (
 	// diskLimit is how long any replica waits for its disk.
 	diskLimit  = 5 * time.Second
 	watchEvery = 100 * time.Millisecond
+	// stoodStill is how late a look means that this process did not run.
+	stoodStill = time.Second
 	// slowDisk is how long a sync may take without a line in the log.
 	slowDisk = 500 * time.Millisecond
 )
@@ -47,7 +49,7 @@ func (r *Replica) pulse(ctx context.Context) {
 func (r *Replica) watch(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	w := watchdog{replica: r}
+	w := watchdog{replica: r, last: r.cfg.Now()}
 	for {
 		select {
 		case <-r.machine.failed:
@@ -55,6 +57,7 @@ func (r *Replica) watch(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+			w.wake()
 			if err := r.broken(); err != nil {
 				return err
 			}
@@ -71,6 +74,18 @@ type watchdog struct {
 	transfer chan error // the hand-over under way
 	began    time.Time  // of it, or of the one that failed
 	said     bool       // that the disk is slow
+	last     time.Time  // when it last looked
+}
+
+// wake notes that it looks again. Where it could not for a while, the process stood still, or the whole machine did, and
+// so did whatever it waits for: that gets its time from now on.
+func (w *watchdog) wake() {
+	now := w.replica.cfg.Now()
+	if now.Sub(w.last) > stoodStill {
+		w.replica.disk.again(now)
+		w.replica.progress.again(now)
+	}
+	w.last = now
 }
 
 func (w *watchdog) look(ctx context.Context) error {
@@ -147,6 +162,13 @@ type progress struct {
 	last    time.Time // of the last proposal
 }
 
+// again lets what is waiting wait from now on.
+func (p *progress) again(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.since = now
+}
+
 func (p *progress) begin() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,6 +221,15 @@ func (p *probe) set(t time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.since = t
+}
+
+// again lets a write that is under way begin now.
+func (p *probe) again(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.since.IsZero() {
+		p.since = now
+	}
 }
 
 func (p *probe) began() time.Time {

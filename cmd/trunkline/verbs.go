@@ -127,6 +127,8 @@ func tunnelWord(in admin.Instance) string {
 		return "draining"
 	case in.Connected:
 		return "up"
+	case in.Elsewhere:
+		return "elsewhere"
 	}
 	return "down"
 }

@@ -225,11 +225,12 @@ func (v operatorsView) instance(in placement.Instance) admin.Instance {
 	if in.Native {
 		kind = "native"
 	}
-	holder, _ := v.table.Table().Session(in.Node)
+	holder, held := v.table.Table().Session(in.Node)
 	return admin.Instance{
 		ID: uint64(in.ID), App: in.App.String(), StoreID: in.StoreID, Kind: kind, Region: in.Region, Capacity: in.Capacity,
 		NodeID: holder.Node, Node: uint64(in.Node), Gen: uint32(in.Gen), Draining: in.Draining, States: in.Rows,
-		Load: load, Connected: at.Connected, Remote: at.Remote, RTTMillis: float64(at.RTT.Microseconds()) / 1000, Queued: at.Queued, Sessions: at.Sessions + at.Guests,
+		Load: load, Connected: at.Connected, Elsewhere: held && holder.Node != v.settings.NodeID,
+		Remote: at.Remote, RTTMillis: float64(at.RTT.Microseconds()) / 1000, Queued: at.Queued, Sessions: at.Sessions + at.Guests,
 	}
 }
 

@@ -138,11 +138,13 @@ func (l *load) creatable(t *testing.T, at *node) time.Duration {
 	})
 }
 
-// epochs are those of all states of the app, as a node has them.
+// epochs are those of all firm states of the app, as a node has them: a create under way may be taken back.
 func (l *load) epochs(n *node) map[string]uint64 {
 	all := map[string]uint64{}
 	for state, row := range l.rows(n) {
-		all[state] = row.Epoch
+		if row.Status == "firm" {
+			all[state] = row.Epoch
+		}
 	}
 	return all
 }
