@@ -70,5 +70,5 @@
 // Open binds ports and starts nothing. Run owns those of the node port, of calls, gossip and raft (see those packages), the
 // writer, the forwarder and the batches it has on their way, the one that renews, the one that watches the table, the one
 // that renews certificates, those that look for the cluster while it is not to be seen, and while this node leads those
-// that tick, look after sessions and voters, and sweep. It waits for all. It returns nil after its context has ended.
+// that tick, end sessions, look after voters, and sweep. It waits for all. It returns nil after its context has ended.
 package cluster

@@ -130,6 +130,9 @@ func (n *Node) take(ctx context.Context, addr string, got enrolment) error {
 	m, c := n.place(), got.Answer
 	switch {
 	case m.Lineage == (id128{}): // a newcomer
+		if err := n.dropAuthority(); err != nil { // of where it was before
+			return err
+		}
 		if err := n.identity.SetGrant(got.Grant); err != nil {
 			return err
 		}
@@ -140,6 +143,12 @@ func (n *Node) take(ctx context.Context, addr string, got enrolment) error {
 		return n.identity.SetGrant(got.Grant)
 	case got.lineage != m.Lineage:
 		return n.stranger(ctx, addr)
+	case c.Generation == m.Generation:
+		if n.refusals.due() {
+			n.log.Error("the node at an address is of this cluster, and was recovered apart from this one: keep one of the two, and start the other "+
+				"with an empty data directory and --join", "address", addr, "generation", m.Generation)
+		}
+		return fmt.Errorf("the node at %s was recovered apart from this one, both as generation %d", addr, m.Generation)
 	case c.Generation < m.Generation:
 		return fmt.Errorf("the node at %s is of generation %d of this cluster, which was recovered since as generation %d", addr, c.Generation, m.Generation)
 	}

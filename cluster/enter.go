@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/cluster/consensus"
@@ -140,8 +141,11 @@ func (n *Node) persist(ctx context.Context, what string, try func(ctx context.Co
 		var last error
 		for _, addr := range addrs {
 			limit, cancel := context.WithTimeout(ctx, enterTime)
+			var watching sync.WaitGroup
+			watching.Go(func() { n.cancelOnceLed(limit, cancel) })
 			err := try(limit, addr)
 			cancel()
+			watching.Wait()
 			if err == nil || errors.Is(err, errRemoved) {
 				return err
 			}
@@ -168,6 +172,23 @@ func (n *Node) persist(ctx context.Context, what string, try func(ctx context.Co
 			return ctx.Err()
 		}
 		pause = min(2*pause, longestPause)
+	}
+}
+
+// cancelOnceLed gives up a try when a leader has turned up: it is known then whom to ask, and who was asked may be one that
+// never answers. It ends with the try.
+func (n *Node) cancelOnceLed(try context.Context, cancel context.CancelFunc) {
+	before, _ := n.Leader()
+	for {
+		changed := n.leaderChanged()
+		if now, ok := n.Leader(); ok && now != before {
+			cancel()
+		}
+		select {
+		case <-changed:
+		case <-try.Done():
+			return
+		}
 	}
 }
 
@@ -274,7 +295,11 @@ func (n *Node) admit(ctx context.Context, node, server, addr string) (string, er
 	if !n.leading() {
 		return "", ErrNoLeader
 	}
-	defer n.admitting.take()()
+	done, err := n.admitting.await(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer done()
 	r := n.replica.Load()
 	if err := r.Barrier(ctx); err != nil {
 		return "", err

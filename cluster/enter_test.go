@@ -114,3 +114,16 @@ func TestPlacementWaitsAfterARecovery(t *testing.T) {
 	create(t, n) // a new state is nobody's
 	c.Until("free rows are placed", func() bool { return place() == nil })
 }
+
+// TestLeaderDoesNotWaitForTheDead: a node that leads again has nobody to ask for its place, whoever else was a member.
+func TestLeaderDoesNotWaitForTheDead(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 2)
+	c.Voters(1)
+	c.Node("n2").Kill()
+	began := time.Now()
+	c.Node("n1").Restart().Joined()
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("it was a member after %v", took)
+	}
+}

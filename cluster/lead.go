@@ -61,6 +61,7 @@ func (n *Node) reign(ctx context.Context, term uint64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.tick(ctx) })
 	g.Go(func() error { return n.look(ctx, term) })
+	g.Go(func() error { return n.tend(ctx) })
 	g.Go(func() error { return n.sweepEvery(ctx, sweepTime) })
 	for {
 		changed := r.Changed()
@@ -109,7 +110,23 @@ func (n *Node) tick(ctx context.Context) error {
 	}
 }
 
-// look ends sessions that are dead and sees to the voters, at intervals.
+// tend sees to the voters, at intervals. It waits for other nodes, so nothing else waits for it.
+func (n *Node) tend(ctx context.Context) error {
+	every := time.NewTicker(lookEvery)
+	defer every.Stop()
+	for {
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := n.seeToVoters(ctx); err != nil && ctx.Err() == nil {
+			n.log.Warn("the voters could not be changed; it is tried again", "err", err)
+		}
+	}
+}
+
+// look ends sessions that are dead, at intervals.
 func (n *Node) look(ctx context.Context, term uint64) error {
 	every := time.NewTicker(lookEvery)
 	defer every.Stop()
@@ -129,9 +146,6 @@ func (n *Node) look(ctx context.Context, term uint64) error {
 		last = now
 		if err := n.expire(ctx, term); err != nil && ctx.Err() == nil {
 			n.log.Error("a dead session could not be ended; it is tried again", "err", err)
-		}
-		if err := n.seeToVoters(ctx); err != nil && ctx.Err() == nil {
-			n.log.Warn("the voters could not be changed; it is tried again", "err", err)
 		}
 	}
 }
@@ -163,8 +177,8 @@ func (n *Node) times() Times { return TimesOf(n.place().Profile) }
 // renewTime is how long a renewal may take before the next one is tried.
 const renewTime = 2 * time.Second
 
-// renew keeps this node's session: it tells the leader every so often that this node lives. It ends with an error
-// when the cluster has ended the session.
+// renew keeps this node's session: it tells the leader every so often that this node lives. It ends when the cluster has
+// ended the session, with an error unless this node is leaving.
 func (n *Node) renew(ctx context.Context, id sessionID) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4) // one that hangs must not keep the next from being sent
@@ -185,6 +199,9 @@ func (n *Node) renew(ctx context.Context, id sessionID) error {
 		case <-every.C:
 		case <-over:
 			_ = g.Wait()
+			if n.going() { // as it was to be: what is left ends with whoever runs this node
+				return nil
+			}
 			return ErrSessionOver
 		case <-ctx.Done():
 			_ = g.Wait()

@@ -42,6 +42,8 @@ type member struct {
 	Left bool `json:"left,omitempty"`
 	// Recovered: the node is to sign its own certificate, since it begins a new generation of the cluster.
 	Recovered bool `json:"recovered,omitempty"`
+	// Only: it is the only voter, so nobody else is sure to have what it has.
+	Only bool `json:"only,omitempty"`
 	// Addr is where other nodes reached this one last.
 	Addr string `json:"addr,omitempty"`
 	// Peers are the node ports of other nodes, as last seen.

@@ -33,7 +33,7 @@ type Member struct {
 // Members returns all nodes that have a session or a replica, have just left, or were revoked, by number.
 func (n *Node) Members() []Member {
 	heard := map[string]gossip.Member{}
-	for _, m := range n.gossip.Members() {
+	for _, m := range n.gossip.Load().Members() {
 		heard[m.Name] = m
 	}
 	roles := n.roles()
@@ -109,7 +109,7 @@ func (n *Node) roles() map[string]string {
 
 // heardAddr is where gossip says that a node's port is now. Who answers there is checked by its certificate.
 func (n *Node) heardAddr(node string) (string, bool) {
-	for _, m := range n.gossip.Members() {
+	for _, m := range n.gossip.Load().Members() {
 		if m.Name == node && m.State == gossip.Live && m.Meta.NodeAddr != "" {
 			return m.Meta.NodeAddr, true
 		}
@@ -155,7 +155,7 @@ func (n *Node) collectMembers(emit func(name string, value float64, labels ...st
 		emit("members", float64(c), "state", state)
 	}
 	live := 0
-	for _, m := range n.gossip.Members() {
+	for _, m := range n.gossip.Load().Members() {
 		if m.State == gossip.Live {
 			live++
 		}

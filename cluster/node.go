@@ -34,9 +34,9 @@ type Node struct {
 	port     *nodeport.Port
 	client   *control.Client
 	server   *control.Server
-	gossip   *gossip.Gossip
-	raft     net.Listener // connections of other replicas, which wait until this one runs
-	nodeAddr string       // as other nodes dial it
+	gossip   atomic.Pointer[gossip.Gossip] // another one once a node that joins has learned the times of its cluster
+	raft     net.Listener                  // connections of other replicas, which wait until this one runs
+	nodeAddr string                        // as other nodes dial it
 
 	proposals chan *proposal // to the writer
 	forwards  chan *proposal // to the forwarder
@@ -55,7 +55,7 @@ type Node struct {
 	lag        lags
 	met        met
 	admitting  turn       // of the leader, while it changes the servers
-	electorate electorate // the looking goroutine's, under admitting
+	electorate electorate // under admitting
 
 	// rowsHeld is until when no free row gets a new owner: after a recovery those that hold states are to say so first.
 	rowsHeld time.Time
@@ -94,6 +94,16 @@ type turn chan struct{}
 func (t turn) take() (done func()) {
 	t <- struct{}{}
 	return func() { <-t }
+}
+
+// await is take, unless ctx ends before.
+func (t turn) await(ctx context.Context) (done func(), err error) {
+	select {
+	case t <- struct{}{}:
+		return func() { <-t }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // Table returns the table, to be read only. It is empty until the node has caught up: see Joined.
@@ -135,7 +145,7 @@ func (n *Node) MACKey() [32]byte { return n.table.MACKey() }
 func (n *Node) NodeAddr() string { return n.nodeAddr }
 
 // GossipAddr is where other nodes reach this one's gossip.
-func (n *Node) GossipAddr() string { return n.gossip.AdvertiseAddr().String() }
+func (n *Node) GossipAddr() string { return n.gossip.Load().AdvertiseAddr().String() }
 
 // Lease returns until when this node may count on its session, and whether it may now.
 func (n *Node) Lease() (until time.Time, held bool) { return n.holder.lease(n.cfg.Now()) }
@@ -174,8 +184,8 @@ func (n *Node) Close() error {
 	if r := n.replica.Load(); r != nil {
 		err = r.Close()
 	}
-	if n.gossip != nil {
-		n.gossip.Close()
+	if g := n.gossip.Load(); g != nil {
+		g.Close()
 	}
 	if n.cfg.Listener != nil {
 		if cerr := n.cfg.Listener.Close(); !errors.Is(cerr, net.ErrClosed) {

@@ -19,7 +19,7 @@ import (
 // SnapshotInfo is what a saved snapshot says of itself.
 type SnapshotInfo = consensus.BackupInfo
 
-// SnapshotSave writes down the table, with all that was committed before if a leader can be asked.
+// SnapshotSave writes down the table as this node has it: elsewhere than at the leader some entries may be missing at its end.
 func (n *Node) SnapshotSave(w io.Writer) (SnapshotInfo, error) {
 	r := n.replica.Load()
 	if r == nil {

@@ -254,14 +254,17 @@ func (n *Node) openPort() (err error) {
 }
 
 // openGossip binds gossip, in the times of the profile that this node knows.
-func (n *Node) openGossip(bind string) (err error) {
-	n.gossip, err = gossip.New(gossip.Config{
+func (n *Node) openGossip(bind string) error {
+	g, err := gossip.New(gossip.Config{
 		Name: n.cfg.NodeID, Cluster: n.keys.Name(), Meta: n.meta(),
 		Keys: n.keys.GossipKeys, KeysChanged: n.keys.Changed,
 		Network: n.cfg.Network, Bind: bind, Advertise: n.cfg.AdvertiseGossip,
 		Profile: gossip.Profile(n.place().Profile), Seeds: n.seeds, Loads: n.ownLoads, OnLoad: n.takeLoads,
 		Log: n.log, Now: n.cfg.Now,
 	})
+	if err == nil {
+		n.gossip.Store(g)
+	}
 	return err
 }
 
@@ -301,11 +304,12 @@ func (n *Node) openReplica() error {
 	}
 	r, err := n.newReplica(m)
 	switch {
-	case errors.Is(err, consensus.ErrCorrupt) && (len(m.Peers) > 0 || len(n.cfg.Join) > 0):
+	case errors.Is(err, consensus.ErrCorrupt) && !m.Only && (len(m.Peers) > 0 || len(n.cfg.Join) > 0):
 		n.log.Error("what this node keeps of the table is damaged; it is thrown away and fetched from the others", "err", err)
 		return n.forgetReplica()
 	case errors.Is(err, consensus.ErrCorrupt):
-		return fmt.Errorf("load %s: %w: restore the data directory from a backup, or begin with an empty one", n.dir.path, err)
+		return fmt.Errorf("load %s: %w: restore the data directory from a backup, recover another node that has the table, "+
+			"or begin with an empty one", n.dir.path, err)
 	case err != nil:
 		return err
 	}
@@ -317,7 +321,7 @@ func (n *Node) openReplica() error {
 	case m.Settled:
 		// What it had promised as a voter is gone with the files, so it must not come back under that name.
 		_ = r.Close()
-		if len(m.Peers) == 0 && len(n.cfg.Join) == 0 {
+		if m.Only || len(m.Peers) == 0 && len(n.cfg.Join) == 0 {
 			return fmt.Errorf("the table in %s is gone: restore it from a backup, or begin with an empty data directory", n.dir.path)
 		}
 		n.log.Warn("what this node kept of the table is gone; it is fetched from the others")

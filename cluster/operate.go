@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/trunkline-edge/trunkline/cluster/consensus"
 	"github.com/trunkline-edge/trunkline/cluster/control"
 	"github.com/trunkline-edge/trunkline/cluster/nodeport"
 	"github.com/trunkline-edge/trunkline/placement"
@@ -18,7 +20,7 @@ func (n *Node) HandOver(ctx context.Context) error {
 	n.mu.Lock()
 	n.leaving = true
 	n.mu.Unlock()
-	return errors.Join(n.yield(ctx), n.gossip.Leave(ctx))
+	return errors.Join(n.yield(ctx), n.gossip.Load().Leave(ctx))
 }
 
 // yield gives the leadership away, if this node has it and there is another voter.
@@ -43,6 +45,11 @@ func (n *Node) Leave(ctx context.Context) error {
 	if r == nil || n.Node() == 0 {
 		return errors.New("leave the cluster: this node is not a member")
 	}
+	if n.leading() && n.onlyVoter() { // somebody has to be there to hand over to
+		if err := n.plan(ctx, n.cfg.NodeID); err != nil {
+			return fmt.Errorf("leave the cluster: %w", err)
+		}
+	}
 	others := 0
 	for _, s := range r.Servers() {
 		if s.Voter && nodeOf(s.ID) != n.cfg.NodeID {
@@ -50,7 +57,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		}
 	}
 	if others == 0 {
-		return fmt.Errorf("leave the cluster: %w: it is the only voter, and the table would be lost: stop it instead", ErrNotHere)
+		return fmt.Errorf("leave the cluster: %w: it is the only voter, no other node has caught up for some seconds, and the table would be lost: stop it instead", ErrNotHere)
 	}
 	n.mu.Lock()
 	n.leaving = true
@@ -59,6 +66,9 @@ func (n *Node) Leave(ctx context.Context) error {
 	if err == nil {
 		err = n.setPlace(func(m *member) { m.Left = true })
 	}
+	if err == nil {
+		err = n.dropAuthority() // it signs for the cluster no more
+	}
 	if err != nil {
 		n.mu.Lock()
 		n.leaving = false
@@ -66,7 +76,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		return fmt.Errorf("leave the cluster: %w", err)
 	}
 	n.log.Info("this node has left the cluster")
-	return n.gossip.Leave(ctx)
+	return n.gossip.Load().Leave(ctx)
 }
 
 // depart has the leader remove this node, which is not this node any more.
@@ -109,10 +119,6 @@ func (n *Node) takeLeave(ctx context.Context, from nodeport.Peer, body []byte) (
 	if session == 0 {
 		return nil, n.removeNode(ctx, node)
 	}
-	// The votes first, so that an odd number is left.
-	if err := n.plan(ctx, node); err != nil {
-		return nil, err
-	}
 	if err := n.removeServers(ctx, node); err != nil {
 		return nil, err
 	}
@@ -120,13 +126,18 @@ func (n *Node) takeLeave(ctx context.Context, from nodeport.Peer, body []byte) (
 	return nil, err
 }
 
-// removeServers removes a node's replicas, as the leader.
+// removeServers removes a node's replicas, as the leader. Votes are seen to before, so that an odd number is left and a
+// majority of it lives.
 func (n *Node) removeServers(ctx context.Context, node string) error {
 	r := n.replica.Load()
-	for _, s := range r.Servers() {
-		if nodeOf(s.ID) != node {
-			continue
-		}
+	servers := slices.DeleteFunc(r.Servers(), func(s consensus.Server) bool { return nodeOf(s.ID) != node })
+	if len(servers) == 0 {
+		return nil
+	}
+	if err := n.plan(ctx, node); err != nil {
+		return err
+	}
+	for _, s := range servers {
 		if err := r.Remove(ctx, s.ID); err != nil {
 			return err
 		}
@@ -137,6 +148,10 @@ func (n *Node) removeServers(ctx context.Context, node string) error {
 
 // removeNode removes a node by force, as the leader.
 func (n *Node) removeNode(ctx context.Context, node string) error {
+	// While it has its session: if it lives, its vote may be needed to do without it.
+	if err := n.removeServers(ctx, node); err != nil {
+		return err
+	}
 	r, err := n.one(ctx, &placement.Unbind{NodeID: node, At: n.cfg.Now().Unix()})
 	if err != nil {
 		return err
@@ -145,7 +160,7 @@ func (n *Node) removeNode(ctx context.Context, node string) error {
 		return coded(codeNoNode, "%v", ErrNoNode)
 	}
 	n.port.Cut(node)
-	return n.removeServers(ctx, node)
+	return nil
 }
 
 // ForceRemove removes a node that does not answer: its sessions end, its replica is removed, and its id is free for

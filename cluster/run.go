@@ -26,7 +26,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if r := n.replica.Load(); r != nil {
 		err = errors.Join(err, r.Close()) // of one that never came to run
 	}
-	n.gossip.Close()
+	n.gossip.Load().Close()
 	n.end()
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
@@ -74,16 +74,16 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 // startGossip runs gossip in the times of the cluster's profile, which a node that joins has just learned.
 func (n *Node) startGossip(ctx context.Context, g *errgroup.Group) error {
 	if n.place().Profile != n.cfg.Profile {
-		bound := n.gossip.Addr().String()
-		n.gossip.Close()
+		bound := n.gossip.Load().Addr().String()
+		n.gossip.Load().Close()
 		if err := n.openGossip(bound); err != nil {
 			return err
 		}
 	}
-	if err := n.gossip.UpdateMeta(n.meta()); err != nil {
+	if err := n.gossip.Load().UpdateMeta(n.meta()); err != nil {
 		return err
 	}
-	g.Go(func() error { return n.gossip.Run(ctx) })
+	g.Go(func() error { return n.gossip.Load().Run(ctx) })
 	return nil
 }
 
@@ -136,7 +136,7 @@ func (n *Node) arrive(ctx context.Context, id sessionID) error {
 	if err := n.setPlace(func(m *member) { m.Settled, m.Recovered, m.Addr, m.Peers = true, false, n.nodeAddr, n.peerAddrs() }); err != nil {
 		return err
 	}
-	if err := n.gossip.UpdateMeta(n.meta()); err != nil {
+	if err := n.gossip.Load().UpdateMeta(n.meta()); err != nil {
 		return err
 	}
 	s := n.Session()

@@ -104,6 +104,7 @@ func (n *Node) statusOf(ctx context.Context, s placement.Session) NodeStatus {
 	if err == nil {
 		err = json.Unmarshal(b, &st)
 	}
+	st.Node = s.Node // whose connection it is, whatever is said over it
 	if err == nil && st.Session != s.ID {
 		st = NodeStatus{Node: s.Node, Session: s.ID, Region: s.Region, LastContact: -1, LeaseLeft: -1}
 		err = errors.New("another life of the node answers")

@@ -16,6 +16,8 @@ import (
 const (
 	// steadyTime is how long a replica must have been heard of without a gap before it gets a vote.
 	steadyTime = 3 * time.Second
+	// leavingSilent is how long the leader must not have heard of a voter for it not to count while another one goes.
+	leavingSilent = 2 * time.Second
 	// nearEnd is by how many entries its table may be behind then.
 	nearEnd = 1000
 )
@@ -49,7 +51,11 @@ func (n *Node) removeRevoked(ctx context.Context) error {
 
 // plan takes the steps to the voters there should be, given that a node is leaving ("" = none).
 func (n *Node) plan(ctx context.Context, leaving string) error {
-	defer n.admitting.take()()
+	done, err := n.admitting.await(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	r := n.replica.Load()
 	for _, step := range consensus.PlanVoters(n.peers(leaving), n.place().Server, n.cfg.MaxVoters) {
 		if !step.Promote {
@@ -73,7 +79,10 @@ func (n *Node) plan(ctx context.Context, leaving string) error {
 // peers is what the plan is made from: contact times of raft, and how far tables are.
 func (n *Node) peers(leaving string) []consensus.Peer {
 	r := n.replica.Load()
-	now, home := n.cfg.Now(), n.table.Cluster().Region
+	now, home, silent := n.cfg.Now(), n.table.Cluster().Region, n.silentTime()
+	if leaving != "" { // whose vote is counted on from then on should be there now
+		silent = min(silent, leavingSilent)
+	}
 	sessions := map[string]placement.Session{}
 	for _, s := range n.table.Sessions() {
 		sessions[s.Node] = s
@@ -85,7 +94,7 @@ func (n *Node) peers(leaving string) []consensus.Peer {
 		session, open := sessions[node]
 		p := consensus.Peer{
 			ID: s.ID, Voter: s.Voter, Home: open && session.Region == home, Leaving: node == leaving,
-			Live: s.ID == n.place().Server || now.Sub(r.Contact(s.ID)) < n.silentTime(),
+			Live: s.ID == n.place().Server || now.Sub(r.Contact(s.ID)) < silent,
 		}
 		if since := n.electorate.steady[s.ID]; now.Sub(r.Contact(s.ID)) < time.Second {
 			if since.IsZero() {

@@ -16,7 +16,7 @@ var errRevoked = errors.New("the node was revoked: an operator has to remove it 
 func (n *Node) watch(ctx context.Context) error {
 	every := time.NewTicker(time.Second) // roles change without an entry of the table
 	defer every.Stop()
-	seen, cut, told := uint64(0), map[string]bool{}, gossip.Meta{}
+	seen, cut, told, only := uint64(0), map[string]bool{}, gossip.Meta{}, n.place().Only
 	for {
 		changed := n.table.Changed()
 		now := n.table.Index()
@@ -27,8 +27,14 @@ func (n *Node) watch(ctx context.Context) error {
 			}
 		}
 		seen = now
-		if m := n.meta(); m != told && n.gossip.UpdateMeta(m) == nil { // of another incarnation: said elsewhere
+		if m := n.meta(); m != told && n.gossip.Load().UpdateMeta(m) == nil { // of another incarnation: said elsewhere
 			told = m
+		}
+		if now := n.onlyVoter(); now != only && n.Node() != 0 {
+			if err := n.setPlace(func(m *member) { m.Only = now }); err != nil {
+				return err
+			}
+			only = now
 		}
 		select {
 		case <-changed:
@@ -77,6 +83,18 @@ func (n *Node) followNodes() error {
 			m.Incarnation, m.Generation = c.Incarnation, c.Generation
 		}
 	})
+}
+
+// onlyVoter says whether the replicas agree on one voter, and that it is this node's.
+func (n *Node) onlyVoter() bool {
+	voters, own := 0, false
+	for _, s := range n.replica.Load().Servers() {
+		if s.Voter {
+			voters++
+			own = own || s.ID == n.place().Server
+		}
+	}
+	return own && voters == 1
 }
 
 // going says that the node is leaving.

@@ -117,22 +117,16 @@ const (
 )
 
 // runNode runs a node until a signal, the end of ctx or the end of a part. Where the cluster has ended the node's session
-// (it was cut off for too long, or removed), the node begins a new life at once.
+// (it was cut off for too long, or removed), the node begins a new life.
 func runNode(ctx context.Context, w *world, s *settings, cert certificate, log *slog.Logger, dev *devNode) error {
-	for {
-		err := runLife(ctx, w, s, cert, log, dev)
-		if !errors.Is(err, cluster.ErrSessionOver) || ctx.Err() != nil {
-			return err
-		}
-		log.Warn("the cluster has ended the session of this node; it begins a new life", "node", s.NodeID, "err", err)
-	}
+	return w.relive(ctx, log.With("node", s.NodeID), func() (told bool, err error) { return runLife(ctx, w, s, cert, log, dev) })
 }
 
-// runLife is one life of a node.
-func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *slog.Logger, dev *devNode) error {
+// runLife is one life of a node. told says that it was to end: by a signal, ctx, or an operator.
+func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *slog.Logger, dev *devNode) (told bool, err error) {
 	n, err := assemble(ctx, s, cert, log, dev)
 	if err != nil {
-		return err
+		return false, err
 	}
 	run := newStages()
 	rising, cancel := context.WithCancel(ctx)
@@ -141,8 +135,10 @@ func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *
 	go func() { risen <- n.up(rising, w, run) }()
 	var cause error
 	for ended := false; !ended; {
+		told = true
 		select {
 		case err := <-risen:
+			told = false
 			if ended = err != nil; ended {
 				cause = err
 			}
@@ -154,6 +150,7 @@ func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *
 			n.log.Info("the node has left the cluster and is stopping", "drain", s.Drain.Duration())
 		case <-ctx.Done():
 		case cause = <-run.failed:
+			told = false
 			n.log.Error("a part of the node failed; the node is stopping", "err", cause)
 		}
 		ended = true
@@ -162,7 +159,7 @@ func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *
 	if risen != nil {
 		<-risen // it starts nothing more
 	}
-	return errors.Join(cause, n.down(context.WithoutCancel(ctx), w, run))
+	return told, errors.Join(cause, n.down(context.WithoutCancel(ctx), w, run))
 }
 
 // up starts the node and tells whoever waits for it.

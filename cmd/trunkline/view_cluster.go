@@ -175,7 +175,10 @@ func clusterError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, control.ErrNotSent), errors.Is(err, control.ErrUnknown), errors.Is(err, placement.ErrStopped):
+	case errors.Is(err, cluster.ErrNoNode):
+		return fmt.Errorf("%w (`trunkline members` lists them): %w", err, admin.ErrNotFound)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, control.ErrNotSent), errors.Is(err, control.ErrUnknown),
+		errors.Is(err, placement.ErrStopped), errors.Is(err, placement.ErrUnknown), errors.Is(err, cluster.ErrNoLeader):
 		return fmt.Errorf("%w (%w: is there a leader? `trunkline status`)", err, admin.ErrUnavailable)
 	}
 	return fmt.Errorf("%w: %w", err, admin.ErrRefused)
@@ -274,8 +277,11 @@ func (v clusterView) DropKey(ctx context.Context, id string) error {
 }
 
 func keyError(err error) error {
-	if err == nil {
+	switch {
+	case err == nil:
 		return nil
+	case errors.Is(err, trust.ErrNoKey):
+		return fmt.Errorf("%w (`trunkline key status` lists them): %w", err, admin.ErrNotFound)
 	}
 	return fmt.Errorf("%w (`trunkline key status` shows who is in the way): %w", err, admin.ErrNotYet)
 }

@@ -1,0 +1,86 @@
+package cluster_test
+
+import (
+	"testing"
+
+	"github.com/trunkline-edge/trunkline/cluster/clustertest"
+)
+
+// TestNodeThatHasLeftStaysOut: what it leaves running until it is stopped, as for its clients to go, does not bring it back.
+func TestNodeThatHasLeftStaysOut(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	n := c.Follower()
+	life := n.Get()
+	if err := life.Leave(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.Until("its lease is over", func() bool {
+		if n.Err() != nil || n.Get() != life {
+			t.Fatalf("it did not wait to be stopped: %v", n.Err())
+		}
+		_, held := life.Lease()
+		return !held
+	})
+	n.Crash()
+}
+
+// TestOneOfTwoNodesLeaves, though it is the only voter: the other one takes over.
+func TestOneOfTwoNodesLeaves(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 2)
+	c.Voters(1)
+	n := c.Leader()
+	register(t, c.Node("n2"), "a")
+	create(t, n)
+	c.Until("it may leave", func() bool { return n.Get().Leave(t.Context()) == nil })
+	n.Crash()
+	c.Voters(1)
+	create(t, c.Leader())
+	if rows := c.Leader().Get().Table().Stats().Rows; rows != 2 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
+// TestForcedRemovalLeavesAnOddNumber of voters, as a leave does.
+func TestForcedRemovalLeavesAnOddNumber(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	n := c.Follower()
+	n.Kill()
+	if err := c.Leader().Get().ForceRemove(t.Context(), n.Name); err != nil {
+		t.Fatal(err)
+	}
+	c.Voters(1)
+}
+
+// TestForcedRemovalKeepsTheQuorum: with one of three voters dead, another that is removed by force must not leave a
+// majority that is dead.
+func TestForcedRemovalKeepsTheQuorum(t *testing.T) {
+	t.Parallel()
+	c := clustertest.Form(t, 3)
+	c.Voters(3)
+	leader := c.Leader()
+	register(t, leader, "a")
+	var others []*clustertest.Node
+	for _, n := range c.All() {
+		if n != leader {
+			others = append(others, n)
+		}
+	}
+	others[0].Kill()
+	c.Until("the leader has noticed", func() bool {
+		for _, p := range leader.Get().Peers() {
+			if p.Node == others[0].Name {
+				return p.LastContact > 3000
+			}
+		}
+		return false
+	})
+	if err := leader.Get().ForceRemove(t.Context(), others[1].Name); err != nil {
+		t.Fatal(err)
+	}
+	create(t, leader)
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/trunkline-edge/trunkline/admin"
+	"github.com/trunkline-edge/trunkline/cluster"
+	"github.com/trunkline-edge/trunkline/cluster/trust"
+	"github.com/trunkline-edge/trunkline/placement"
+)
+
+// TestErrorsOfClusterChanges: what is unknown is not answered as refused, and a name that nobody has is not found.
+func TestErrorsOfClusterChanges(t *testing.T) {
+	for _, c := range []struct {
+		change    func(error) error
+		err, want error
+	}{
+		{clusterError, cluster.ErrNoNode, admin.ErrNotFound},
+		{clusterError, cluster.ErrNotHere, admin.ErrRefused},
+		{clusterError, cluster.ErrNoLeader, admin.ErrUnavailable},
+		{clusterError, placement.ErrUnknown, admin.ErrUnavailable},
+		{clusterError, context.DeadlineExceeded, admin.ErrUnavailable},
+		{keyError, trust.ErrNoKey, admin.ErrNotFound},
+		{keyError, cluster.ErrNotYet, admin.ErrNotYet},
+	} {
+		if got := c.change(fmt.Errorf("revoke: %w", c.err)); !errors.Is(got, c.want) || !errors.Is(got, c.err) {
+			t.Errorf("%v is answered as %v, want %v", c.err, got, c.want)
+		}
+	}
+}
