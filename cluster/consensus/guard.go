@@ -18,6 +18,7 @@ type guardedLog struct {
 	raft.LogStore
 	fail    func(error)
 	running atomic.Bool // before, errors go to whoever starts raft
+	cut     atomic.Bool // the end of the log was removed, and nothing written since
 	// newest says how far the newest snapshot reaches; index 0: there is none.
 	newest func() (index, term uint64)
 }
@@ -40,6 +41,9 @@ func (g *guardedLog) GetLog(index uint64, l *raft.Log) error {
 func (g *guardedLog) DeleteRange(from, to uint64) error {
 	first, err1 := g.FirstIndex()
 	last, err2 := g.LastIndex()
+	if err1 == nil && err2 == nil && to >= last {
+		g.cut.Store(true)
+	}
 	if err := errors.Join(err1, err2); err != nil || from > first || to < last || !g.running.Load() {
 		return errors.Join(err, g.LogStore.DeleteRange(from, to))
 	}
@@ -60,6 +64,24 @@ func (g *guardedLog) DeleteRange(from, to uint64) error {
 	g.fail(fmt.Errorf("the log up to %d was not that of the leader's snapshot at %d and is removed", last, index))
 	runtime.Goexit()
 	return nil
+}
+
+// StoreLog writes an entry.
+func (g *guardedLog) StoreLog(l *raft.Log) error { return g.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs writes entries. Where a follower has removed the end of its log and cannot write what the leader has in its
+// place, as on a full disk, raft goes on to believe that the old end is there, and refuses every leader for good. So the
+// replica ends; the next one reads what the log has.
+func (g *guardedLog) StoreLogs(logs []*raft.Log) error {
+	err := g.LogStore.StoreLogs(logs)
+	switch {
+	case err == nil:
+		g.cut.Store(false)
+	case g.cut.Load() && g.running.Load():
+		g.fail(fmt.Errorf("the end of the log was removed, and what takes its place could not be written: %w", err))
+		runtime.Goexit()
+	}
+	return err
 }
 
 // IsMonotonic says that there are no gaps.

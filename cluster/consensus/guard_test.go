@@ -1,43 +1,86 @@
 package consensus
 
 import (
-	"sync"
+	"errors"
 	"testing"
+
+	"github.com/hashicorp/raft"
 )
 
-// TestLogBeyondASnapshotStays: raft, having installed a snapshot, removes the whole log, and reads on behind the snapshot.
-func TestLogBeyondASnapshotStays(t *testing.T) {
-	for name, c := range map[string]struct {
-		first, index, term uint64
-		from, to           uint64 // left, 0 for nothing
-		ends               bool
-	}{
-		"the same log goes on":                {first: 1, index: 10, term: 1, from: 11, to: 20},
-		"the snapshot is beyond":              {first: 1, index: 30, term: 1},
-		"the snapshot is as far":              {first: 1, index: 20, term: 1},
-		"no snapshot":                         {first: 1},
-		"a conflict from the first entry on":  {first: 11, index: 10, term: 1},
-		"the log is of a leader that is over": {first: 1, index: 10, term: 2, ends: true},
-	} {
-		s := reopen(t, t.TempDir())
-		store(t, s, entries(c.first, 20, 1)...)
-		var ended error
-		g := &guardedLog{LogStore: s, fail: func(err error) { ended = err }, newest: func() (uint64, uint64) { return c.index, c.term }}
-		g.running.Store(true)
-		var wg sync.WaitGroup
-		wg.Go(func() { // which it may end
-			if err := g.DeleteRange(c.first, 20); err != nil {
-				t.Errorf("%s: %v", name, err)
+// fullStore has room until it is told otherwise.
+type fullStore struct {
+	*raft.InmemStore
+	full bool
+}
+
+var errNoRoom = errors.New("no space left on device")
+
+func (s *fullStore) StoreLogs(logs []*raft.Log) error {
+	if s.full {
+		return errNoRoom
+	}
+	return s.InmemStore.StoreLogs(logs)
+}
+
+// guarded calls f as raft would, and answers why the replica has ended, if it has.
+func guarded(t *testing.T, store raft.LogStore, f func(g *guardedLog)) (ended error) {
+	t.Helper()
+	g := &guardedLog{LogStore: store, fail: func(err error) { ended = err }, newest: func() (uint64, uint64) { return 0, 0 }}
+	g.running.Store(true)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(g)
+	}()
+	<-done
+	return ended
+}
+
+func ofTerm(from, to, term uint64) (out []*raft.Log) {
+	for i := from; i <= to; i++ {
+		out = append(out, &raft.Log{Index: i, Term: term, Data: []byte("x")})
+	}
+	return out
+}
+
+func TestAReplicaThatCannotReplaceWhatItRemovedEnds(t *testing.T) {
+	store := &fullStore{InmemStore: raft.NewInmemStore()}
+	ended := guarded(t, store, func(g *guardedLog) {
+		if err := g.StoreLogs(ofTerm(1, 9, 1)); err != nil {
+			t.Error(err)
+		}
+		if err := g.DeleteRange(5, 9); err != nil {
+			t.Error(err)
+		}
+		store.full = true
+		err := g.StoreLogs(ofTerm(5, 6, 2))
+		t.Errorf("raft goes on with %v", err)
+	})
+	if !errors.Is(ended, errNoRoom) {
+		t.Errorf("ended with %v", ended)
+	}
+}
+
+func TestAFullDiskIsTriedAgain(t *testing.T) {
+	store := &fullStore{InmemStore: raft.NewInmemStore()}
+	ended := guarded(t, store, func(g *guardedLog) {
+		for _, err := range []error{
+			g.StoreLogs(ofTerm(1, 9, 1)), g.DeleteRange(5, 9), g.StoreLogs(ofTerm(5, 6, 2)), g.DeleteRange(1, 3),
+		} {
+			if err != nil {
+				t.Error(err)
 			}
-		})
-		wg.Wait()
-		if (ended != nil) != c.ends {
-			t.Errorf("%s: ended with %v", name, ended)
 		}
-		if c.from > 0 {
-			holds(t, s, c.from, c.to, one)
-		} else if last, _ := s.LastIndex(); last != 0 {
-			t.Errorf("%s: the log reaches to %d", name, last)
+		store.full = true
+		if err := g.StoreLogs(ofTerm(7, 7, 2)); !errors.Is(err, errNoRoom) {
+			t.Errorf("a full disk answers %v", err)
 		}
+		store.full = false
+		if err := g.StoreLogs(ofTerm(7, 7, 2)); err != nil {
+			t.Error(err)
+		}
+	})
+	if ended != nil {
+		t.Errorf("ended with %v", ended)
 	}
 }
