@@ -114,6 +114,16 @@ func TestUnusedRoutesLeaveNothingBehind(t *testing.T) {
 	})
 }
 
+func TestNoticeOfGhostsIsForLegacyInstancesOnly(t *testing.T) {
+	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
+		b, p, _ := owned(w[0], w[1], tunnel.Native)
+		notice, _ := appendGhosts(nil, p.instance, []ghost{{9, "ann"}})
+		w[0].r.notified(w[1].placer.node, notice)
+		synctest.Wait()
+		want(t, "instance", b.take(), "")
+	})
+}
+
 func TestNoticesOfAnotherNodeAreBounded(t *testing.T) {
 	inNodes(t, 2, nil, func(_ *nodes, w []*world) {
 		notice, _ := appendGhosts(nil, 4711, []ghost{{7, "ann"}})

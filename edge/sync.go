@@ -219,6 +219,9 @@ func (r *Router) hearGhosts(ctx context.Context, id wire.InstanceID, ghosts []gh
 	for {
 		news := r.syncs.news()
 		if h := r.home(id); h != nil && !h.remote() {
+			if !h.legacy { // a native one knows sessions, and there is nothing to guess
+				return
+			}
 			for _, g := range ghosts {
 				h.noteDeparted(tunnel.Session{State: g.state, User: g.user})
 			}

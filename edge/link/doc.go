@@ -37,8 +37,8 @@
 //
 // Records and items of unknown kind or above their length, acknowledgements of what was never sent, a position before what
 // was acknowledged: the connection or the lane is closed, and no memory was taken for a length. More than the ring holds:
-// the lane ends with [ErrOverflow]. A Receiver that fails or panics ends its route. Who the other end is was decided before,
-// by whoever handed the connection in, and what a frame means is not looked at.
+// the lane ends with [ErrOverflow]. A Receiver whose Take fails or panics ends its route, any other panic its lane. Who the
+// other end is was decided before, by whoever handed the connection in, and what a frame means is not looked at.
 //
 // # Goroutines
 //
