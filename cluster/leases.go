@@ -64,6 +64,9 @@ func (t Times) Validate() error {
 
 // holder is a node's own lease. The node counts from when it sent the renewal that was granted.
 type holder struct {
+	first sync.Once
+	begun chan struct{} // closed when the first renewal is granted; nil: nobody waits for that
+
 	mu    sync.Mutex
 	until time.Time
 }
@@ -71,10 +74,15 @@ type holder struct {
 // granted notes that a renewal sent at a time was granted for so long.
 func (h *holder) granted(sent time.Time, lease time.Duration) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if until := sent.Add(lease); until.After(h.until) {
 		h.until = until
 	}
+	h.mu.Unlock()
+	h.first.Do(func() {
+		if h.begun != nil {
+			close(h.begun)
+		}
+	})
 }
 
 // lease returns until when the lease holds, and whether it does.

@@ -109,7 +109,8 @@ func (t turn) await(ctx context.Context) (done func(), err error) {
 // Table returns the table, to be read only. It is empty until the node has caught up: see Joined.
 func (n *Node) Table() *placement.Table { return n.table }
 
-// Joined waits until this node is a member: its own table has its own session, and with it all that was committed before.
+// Joined waits until this node is a member: its own table has its own session, and with it all that was committed before,
+// and it holds its lease.
 // From then on Node, Session and MACKey hold.
 func (n *Node) Joined(ctx context.Context) error {
 	select {

@@ -29,7 +29,7 @@ func Open(cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Log, table: placement.New(),
 		proposals: make(chan *proposal, maxQueue), forwards: make(chan *proposal, maxQueue), nudge: make(chan uint64, 1),
 		admitting: make(turn, 1), placing: make(turn, 1),
-		joined: make(chan struct{}), stopped: make(chan struct{}),
+		joined: make(chan struct{}), stopped: make(chan struct{}), holder: holder{begun: make(chan struct{})},
 	}
 	n.refusals = n.every(lineEvery)
 	err := cfg.Validate()

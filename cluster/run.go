@@ -116,7 +116,7 @@ func (n *Node) begin(ctx context.Context) (sessionID, error) {
 	return n.openSession(ctx)
 }
 
-// arrive waits until the own table has the session: then the node is a member.
+// arrive waits until the own table has the session and its lease has begun: then the node is a member.
 func (n *Node) arrive(ctx context.Context, id sessionID) error {
 	for {
 		changed := n.table.Changed()
@@ -132,6 +132,11 @@ func (n *Node) arrive(ctx context.Context, id sessionID) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	select {
+	case <-n.holder.begun: // who says before that it is ready is not
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	if err := n.setPlace(func(m *member) { m.Settled, m.Recovered, m.Addr, m.Peers = true, false, n.nodeAddr, n.peerAddrs() }); err != nil {
 		return err

@@ -37,3 +37,14 @@ func TestNodeIsWatchedWhileItJoins(t *testing.T) {
 	close(joined)
 	wg.Wait()
 }
+
+// TestMemberHoldsItsLease from the beginning: who asks it whether it is ready is not sent elsewhere.
+func TestMemberHoldsItsLease(t *testing.T) {
+	t.Parallel()
+	c := clustertest.NewCluster(t)
+	for _, name := range []string{"n1", "n2"} {
+		if _, held := c.Add(name, "eu").Start().Joined().Lease(); !held {
+			t.Errorf("%s has joined without a lease", name)
+		}
+	}
+}
