@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"math"
+	"net"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -43,7 +44,8 @@ func (n *node) openTable(ctx context.Context) (err error) {
 	cfg.GossipAddr, cfg.NodeAddr = n.bound["gossip"][0].Addr().String(), n.bound["node"][0].Addr().String()
 	cfg.Network = n.bound.network(nodeport.OS())
 	if n.dev != nil && n.dev.rtt != nil {
-		cfg.Network = distances.Delayed{Network: cfg.Network, RTT: n.dev.rtt}
+		own := net.ParseIP(s.BindAddr[0]) // of dev --nodes
+		cfg.Network = distances.Delayed{Network: distances.From{Network: cfg.Network, IP: own}, RTT: n.dev.rtt}
 	}
 	cfg.Handlers, cfg.Link, cfg.Extra = n.handlers(), n.serveLink, clusterView{n}.extra
 	if n.table, err = cluster.Open(cfg); err != nil {

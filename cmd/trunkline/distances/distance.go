@@ -68,6 +68,19 @@ func (d Delayed) Listen(addr string) (net.Listener, error) {
 	return Listener{ln, d}, nil
 }
 
+// From dials from an address of this machine. Otherwise the system takes 127.0.0.1 for whatever is on loopback, and who is
+// dialled takes the node that has that address for the one that dials.
+type From struct {
+	Network
+	IP net.IP
+}
+
+// Dial connects by TCP.
+func (f From) Dial(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: f.IP}}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
 // Listener wraps a listener that is bound already.
 type Listener struct {
 	net.Listener

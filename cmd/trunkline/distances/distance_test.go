@@ -87,3 +87,51 @@ func TestWhoIsNearIsNotDelayed(t *testing.T) {
 	}
 	_ = a.Close()
 }
+
+// machine is this machine's network.
+type machine struct{}
+
+func (machine) Listen(addr string) (net.Listener, error) { return net.Listen("tcp", addr) }
+
+func (machine) ListenPacket(addr string) (net.PacketConn, error) {
+	return net.ListenPacket("udp", addr)
+}
+func (machine) Dial(context.Context, string) (net.Conn, error) { return nil, net.ErrClosed }
+
+func TestBothDirectionsOfAConnectionTakeTheirTime(t *testing.T) {
+	const rtt = 60 * time.Millisecond
+	between := func(ip string) time.Duration {
+		if ip == "127.0.0.1" {
+			return 0 // the region of neither
+		}
+		return rtt
+	}
+	ln, err := Delayed{machine{}, between}.Listen("127.0.0.2:0")
+	if err != nil {
+		t.Skip("this machine has one loopback address only: ", err)
+	}
+	defer ln.Close()
+	go func() {
+		there, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		defer there.Close()
+		b := make([]byte, 4)
+		_, _ = io.ReadFull(there, b)
+		_, _ = there.Write(b)
+	}()
+	near, err := Delayed{From{machine{}, net.IPv4(127, 0, 0, 3)}, between}.Dial(t.Context(), ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	began := time.Now()
+	_, _ = near.Write([]byte("ping"))
+	if _, err := io.ReadFull(near, make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < rtt {
+		t.Errorf("there and back in %v, less than %v", took, rtt)
+	}
+}
