@@ -18,6 +18,7 @@ var help = map[string]string{
 	"node_port_dialled_total":       "Connections that this node made to other nodes.",
 	"node_port_dial_failures_total": "Connections to other nodes that could not be made.",
 	"node_port_cut_total":           "Connections that were closed because their node was shut out.",
+	"node_port_aged_total":          "Connections between nodes that were ended because they had lasted for an hour.",
 	"node_port_refused_total":       "Connections that the node port refused, by reason.",
 	"raft_apply_longest_seconds":    "The longest that applying one entry has taken.",
 

@@ -170,6 +170,7 @@ func (n *Node) collectPort(emit func(name string, value float64, labels ...strin
 	emit("node_port_dialled_total", float64(c.Dialled))
 	emit("node_port_dial_failures_total", float64(c.DialFailed))
 	emit("node_port_cut_total", float64(c.Cut))
+	emit("node_port_aged_total", float64(c.Aged))
 	c.Refused.Each(func(r nodeport.Reason, count uint64) {
 		emit("node_port_refused_total", float64(count), "reason", r.String())
 	})

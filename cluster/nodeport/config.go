@@ -74,6 +74,9 @@ type Config struct {
 	Handshake, DialTimeout time.Duration
 	// AnonymousLife is how long a connection without a certificate may last.
 	AnonymousLife time.Duration
+	// MaxAge is how long a connection of a node lasts at most: the certificate that it was let in with is looked at again.
+	// Each one ends at a time of its own in the last eighth of it, and who needs it dials anew.
+	MaxAge time.Duration
 	// Strangers is how many connections may be in their handshake, and how many anonymous; StrangersPerAddr is that for
 	// one address.
 	Strangers, StrangersPerAddr int
@@ -84,7 +87,7 @@ type Config struct {
 // Default returns the limits in use; what is required remains to be filled in.
 func Default() Config {
 	return Config{
-		Handshake: 5 * time.Second, DialTimeout: 10 * time.Second, AnonymousLife: 30 * time.Second,
+		Handshake: 5 * time.Second, DialTimeout: 10 * time.Second, AnonymousLife: 30 * time.Second, MaxAge: time.Hour,
 		Strangers: 256, StrangersPerAddr: 64, PerNode: 256,
 	}
 }
@@ -96,7 +99,7 @@ func (c *Config) Validate() error {
 		return errors.New("nodeport: a listener and a network are needed")
 	case c.ServerTLS == nil || c.ClientTLS == nil || c.Peer == nil:
 		return errors.New("nodeport: TLS configurations and a way to tell whose certificate it is are needed")
-	case c.Handshake <= 0 || c.DialTimeout <= 0 || c.AnonymousLife <= 0:
+	case c.Handshake <= 0 || c.DialTimeout <= 0 || c.AnonymousLife <= 0 || c.MaxAge <= 0:
 		return errors.New("nodeport: times must be above zero")
 	case c.Strangers < 1 || c.StrangersPerAddr < 1 || c.PerNode < 1:
 		return errors.New("nodeport: limits of connections must be above zero")

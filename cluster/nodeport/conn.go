@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
+	"time"
 )
 
 // Conn is a connection between nodes, after its handshake: what Dial, Listener and Handler hand out.
@@ -17,6 +18,7 @@ type Conn struct {
 	number   uint64 // of those accepted, in order
 	origin   netip.Prefix
 	reason   atomic.Uint32 // 1 + the Reason for which this end closed it
+	age      *time.Timer   // closes it when it has lasted as long as it may; guarded by the port's lock
 }
 
 // PeerOf says who is at the other end of a connection that a port has handed out.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -26,7 +27,7 @@ type Port struct {
 	anonymous *strangers // after it, without certificate
 	complain  complaints
 
-	accepted, served, dialled, dialFailed, cut atomic.Uint64
+	accepted, served, dialled, dialFailed, cut, aged atomic.Uint64
 	// cuts counts calls of Cut, so that a handshake can tell whether one came in between.
 	cuts atomic.Uint64
 
@@ -66,7 +67,7 @@ func (p *Port) Addr() net.Addr { return p.cfg.Listener.Addr() }
 func (p *Port) Counters() Counters {
 	c := Counters{
 		Accepted: p.accepted.Load(), Served: p.served.Load(),
-		Dialled: p.dialled.Load(), DialFailed: p.dialFailed.Load(), Cut: p.cut.Load(),
+		Dialled: p.dialled.Load(), DialFailed: p.dialFailed.Load(), Cut: p.cut.Load(), Aged: p.aged.Load(),
 		Strangers: p.hello.count() + p.anonymous.count(), Refused: p.complain.counts(),
 	}
 	p.mu.Lock()
@@ -166,11 +167,18 @@ func (p *Port) know(c *Conn, cuts uint64) error {
 		p.nodes[c.peer.NodeID] = of
 	}
 	of[c] = struct{}{}
+	c.age = time.AfterFunc(p.cfg.MaxAge-rand.N(p.cfg.MaxAge/8+1), func() {
+		p.aged.Add(1)
+		_ = c.raw.Close() // whoever uses it learns of it
+	})
 	return nil
 }
 
 func (p *Port) forget(c *Conn) {
 	p.mu.Lock()
+	if c.age != nil {
+		c.age.Stop()
+	}
 	delete(p.conns, c)
 	if of := p.nodes[c.peer.NodeID]; of != nil {
 		if delete(of, c); len(of) == 0 {

@@ -145,6 +145,28 @@ func TestCutEndsAllConnectionsOfANode(t *testing.T) {
 	})
 }
 
+// Certificates expire and are replaced: what was let in with an old one does not stay for ever.
+func TestAConnectionLastsAsLongAsItMay(t *testing.T) {
+	onBoth(t, func(t *testing.T, a *authority, here, there nodeport.Network) {
+		cfg := a.config(t, there, "b")
+		cfg.Serve = map[nodeport.Kind]nodeport.Handler{nodeport.Control: echo}
+		cfg.MaxAge = 50 * time.Millisecond
+		b := run(t, cfg)
+		from := run(t, a.config(t, here, "a"))
+		for range 2 { // and a new one is welcome
+			c, err := from.Dial(t.Context(), b.Addr().String(), "b", nodeport.Control)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reads(t, c, "a\n")
+			ends(t, c)
+		}
+		if n := b.Counters().Aged; n != 2 {
+			t.Errorf("%d connections were counted, want 2", n)
+		}
+	})
+}
+
 func TestAHandshakeThatBeganBeforeCutEndsWithIt(t *testing.T) {
 	a := newAuthority(t)
 	cfg := a.config(t, nodeport.OS(), "b")

@@ -56,8 +56,8 @@ type Counters struct {
 	Accepted, Served uint64
 	// Dialled connections were made; DialFailed attempts were not.
 	Dialled, DialFailed uint64
-	// Cut connections were ended by Cut.
-	Cut uint64
+	// Cut connections were ended by Cut, Aged ones because they had lasted as long as they may.
+	Cut, Aged uint64
 	// Open is how many connections of nodes there are now, both ways; Strangers how many without certificate.
 	Open, Strangers int
 	Refused         Refused
