@@ -2,9 +2,14 @@ package consensus
 
 import (
 	"errors"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/trunkline-edge/trunkline/placement"
 )
 
 // fullStore has room until it is told otherwise.
@@ -82,5 +87,23 @@ func TestAFullDiskIsTriedAgain(t *testing.T) {
 	})
 	if ended != nil {
 		t.Errorf("ended with %v", ended)
+	}
+}
+
+// What a panic has left of the table is not known, so nobody may go on with it: neither this package nor raft catches it.
+func TestAPanicWhileAnEntryIsAppliedEndsTheProcess(t *testing.T) {
+	const child = "TRUNKLINE_TEST_PANIC"
+	if os.Getenv(child) != "" {
+		leader := newGroup(t, 1, nil).leader()
+		leader.machine.table = nil
+		_, err := leader.Propose([][]byte{placement.AppendEntry(nil)})
+		t.Errorf("somebody has caught it: %v", err)
+		return
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), child+"=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "panic: ") || !strings.Contains(string(out), "consensus.(*machine)") {
+		t.Errorf("it ended with %v and said:\n%.2000s", err, out)
 	}
 }
