@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -103,21 +104,31 @@ func (n *Node) depart(ctx context.Context) error {
 	}
 }
 
-// takeLeave removes a node that leaves, or that an operator wants to be gone: session 0 means all of its sessions, by force.
+// Instead of a session of the node that leaves, an operator's word: all of its sessions, by force, or for good.
+const (
+	byForce wire.NodeSession = 0
+	forGood wire.NodeSession = math.MaxUint64
+)
+
+// takeLeave removes a node that leaves, or that an operator wants to be gone.
 func (n *Node) takeLeave(ctx context.Context, from nodeport.Peer, body []byte) ([]byte, error) {
 	f := fields{b: body}
 	session, node := wire.NodeSession(f.u64()), f.text()
 	if f.bad || node == "" {
 		return nil, errBadCall
 	}
-	if session != 0 && node != from.NodeID {
+	operators := session == byForce || session == forGood
+	if !operators && node != from.NodeID {
 		return nil, coded(codeDenied, "%s may not leave for %s", from.NodeID, node)
 	}
 	if !n.leading() {
 		return nil, n.notLeader()
 	}
-	if session == 0 {
+	switch session {
+	case byForce:
 		return nil, n.removeNode(ctx, node)
+	case forGood:
+		return nil, n.revokeNode(ctx, node)
 	}
 	if err := n.removeServers(ctx, node); err != nil {
 		return nil, err
@@ -169,21 +180,26 @@ func (n *Node) ForceRemove(ctx context.Context, node string) error {
 	if node == n.cfg.NodeID {
 		return fmt.Errorf("remove a node by force: %w: ask another node, or have this one leave", ErrNotHere)
 	}
-	body := appendText(appendU64(nil, 0), node)
+	if err := n.askForRemoval(ctx, byForce, node, n.removeNode); err != nil {
+		return fmt.Errorf("remove node %q by force: %w", node, err)
+	}
+	return nil
+}
+
+// askForRemoval has whoever leads do to a node what the word says.
+func (n *Node) askForRemoval(ctx context.Context, word wire.NodeSession, node string, do func(context.Context, string) error) error {
+	body := appendText(appendU64(nil, uint64(word)), node)
 	err := n.untilLed(ctx, func() error {
 		if n.leading() {
-			return n.removeNode(ctx, node)
+			return do(ctx, node)
 		}
 		_, err := n.callLeader(ctx, control.Leave, body)
 		return err
 	})
 	if isCode(err, codeNoNode) {
-		err = ErrNoNode
+		return ErrNoNode
 	}
-	if err != nil {
-		return fmt.Errorf("remove node %q by force: %w", node, err)
-	}
-	return nil
+	return err
 }
 
 // untilLed repeats something until a leader has answered.
@@ -215,12 +231,31 @@ func (n *Node) Revoke(ctx context.Context, node string) error {
 	if node == n.cfg.NodeID {
 		return fmt.Errorf("revoke: %w: ask another node", ErrNotHere)
 	}
-	r, err := n.one(ctx, &placement.Revoke{NodeID: node, At: n.cfg.Now().Unix()})
-	if err == nil && r.Outcome != placement.Done {
-		err = ErrNoNode
-	}
-	if err != nil {
+	if err := n.askForRemoval(ctx, forGood, node, n.revokeNode); err != nil {
 		return fmt.Errorf("revoke node %q: %w", node, err)
 	}
-	return nil // the leader removes its replica
+	return nil
+}
+
+// revokeNode shuts a node out for good, as the leader. Its replica goes first, while its connections are open: once it is
+// shut out its vote is as good as that of a dead node, and another dead one would be too many. A leader that is to be
+// shut out lets another one lead.
+func (n *Node) revokeNode(ctx context.Context, node string) error {
+	if node == n.cfg.NodeID {
+		if err := n.yield(ctx); err != nil {
+			return err
+		}
+		return n.notLeader()
+	}
+	if _, known := n.table.NodeInfo(node); !known {
+		return coded(codeNoNode, "%v", ErrNoNode)
+	}
+	if err := n.removeServers(ctx, node); err != nil {
+		return err
+	}
+	r, err := n.one(ctx, &placement.Revoke{NodeID: node, At: n.cfg.Now().Unix()})
+	if err == nil && r.Outcome != placement.Done {
+		err = coded(codeNoNode, "%v", ErrNoNode)
+	}
+	return err
 }

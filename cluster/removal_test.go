@@ -1,8 +1,10 @@
 package cluster_test
 
 import (
+	"context"
 	"testing"
 
+	"github.com/trunkline-edge/trunkline/cluster"
 	"github.com/trunkline-edge/trunkline/cluster/clustertest"
 )
 
@@ -56,9 +58,12 @@ func TestForcedRemovalLeavesAnOddNumber(t *testing.T) {
 	c.Voters(1)
 }
 
-// TestForcedRemovalKeepsTheQuorum: with one of three voters dead, another that is removed by force must not leave a
-// majority that is dead.
-func TestForcedRemovalKeepsTheQuorum(t *testing.T) {
+// With one of three voters dead, another that is removed by force, or shut out, must not leave a majority that is dead.
+func TestForcedRemovalKeepsTheQuorum(t *testing.T) { keepsTheQuorum(t, (*cluster.Node).ForceRemove) }
+
+func TestRevocationKeepsTheQuorum(t *testing.T) { keepsTheQuorum(t, (*cluster.Node).Revoke) }
+
+func keepsTheQuorum(t *testing.T, remove func(n *cluster.Node, ctx context.Context, node string) error) {
 	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
@@ -79,7 +84,7 @@ func TestForcedRemovalKeepsTheQuorum(t *testing.T) {
 		}
 		return false
 	})
-	if err := leader.Get().ForceRemove(t.Context(), others[1].Name); err != nil {
+	if err := remove(leader.Get(), t.Context(), others[1].Name); err != nil {
 		t.Fatal(err)
 	}
 	create(t, leader)
