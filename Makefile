@@ -49,8 +49,10 @@ lint: $(GOFUMPT) $(STATICCHECK) ## formatting, go vet, staticcheck, import law
 
 # Each run leaves its whole output in .build/logs, where `make gate` looks for secrets; the terminal gets the lines that
 # go test prints without -v, and everything of a package that failed.
+# Tests in which a node moves to another address skip with the detector, say why, and run without it.
 unit: ## every Go test that needs no process, with the race detector
 	@$(call logged,unit,go test -race -count=1 -timeout 10m -v $$(go list ./... | grep -v -e /test/compat -e /test/node -e /test/cluster -e /test/faults -e /test/gate))
+	@$(call logged,unit-moves,go test -count=1 -timeout 5m -v -run 'Address' ./cluster ./cluster/consensus)
 
 node: ## whole nodes as processes: deaths, order, restarts, hostile peers
 	@$(call logged,node,$(PROCESSES)/node go test -count=1 -timeout 12m -v ./test/node)

@@ -244,8 +244,15 @@ func TestForceRemovedNodeComesBackAsANewOne(t *testing.T) {
 	c.Voters(3)
 }
 
+// movesRace is why tests in which addresses change run without the race detector, in a run of their own (see the Makefile):
+// the library reads a field without its lock, and finds there what was there before.
+const movesRace = "hashicorp/raft 1.8.0 has a data race where a server's address changes: its issue 681"
+
 // TestNodeOnAnotherAddress keeps its replica.
 func TestNodeOnAnotherAddress(t *testing.T) {
+	if raced {
+		t.Skip(movesRace)
+	}
 	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)
@@ -272,6 +279,9 @@ func TestNodeOnAnotherAddress(t *testing.T) {
 // TestAllNodesOnOtherAddresses: they find together although everything that they remember is wrong, but for what they are
 // told to join.
 func TestAllNodesOnOtherAddresses(t *testing.T) {
+	if raced {
+		t.Skip(movesRace)
+	}
 	t.Parallel()
 	c := clustertest.Form(t, 3)
 	c.Voters(3)

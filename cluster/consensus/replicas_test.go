@@ -221,6 +221,9 @@ func TestLeaderThatIsRemovedStepsDown(t *testing.T) {
 
 // A replica that comes back at another address is found there once the configuration has it, or Resolve says so.
 func TestReplicaMovesToAnotherAddress(t *testing.T) {
+	if raced {
+		t.Skip("hashicorp/raft 1.8.0 has a data race where a server's address changes: its issue 681")
+	}
 	t.Parallel()
 	var moved sync.Map
 	g := newGroup(t, 3, func(_ int, cfg *Config) {
