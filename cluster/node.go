@@ -68,6 +68,7 @@ type Node struct {
 	mu      sync.Mutex
 	member  member
 	leaving bool
+	left    bool        // for good
 	adding  trust.KeyID // what KeyAdd has not finished
 }
 

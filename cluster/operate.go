@@ -38,8 +38,8 @@ func (n *Node) yield(ctx context.Context) error {
 }
 
 // Leave takes this node out of the cluster for good: its replica is removed, so that the number of voters shrinks, its
-// session ends, and gossip says goodbye. Afterwards the node answers nothing more: stop it. Started again with the same
-// data it asks for --join. The last voter cannot leave.
+// session ends, and gossip says goodbye. Afterwards, when Left says so, the node answers nothing more: stop it, also where
+// Leave has returned an error. Started again with the same data it asks for --join. The last voter cannot leave.
 func (n *Node) Leave(ctx context.Context) error {
 	r := n.replica.Load()
 	if r == nil || n.Node() == 0 {
@@ -63,20 +63,36 @@ func (n *Node) Leave(ctx context.Context) error {
 	n.leaving = true
 	n.mu.Unlock()
 	err := n.depart(ctx)
-	if err == nil {
-		err = n.setPlace(func(m *member) { m.Left = true })
-	}
-	if err == nil {
-		err = n.dropAuthority() // it signs for the cluster no more
-	}
+	n.mu.Lock()
+	n.leaving, n.left = err == nil, err == nil
+	n.mu.Unlock()
 	if err != nil {
-		n.mu.Lock()
-		n.leaving = false
-		n.mu.Unlock()
 		return fmt.Errorf("leave the cluster: %w", err)
 	}
 	n.log.Info("this node has left the cluster")
-	return n.gossip.Load().Leave(ctx)
+	err = errors.Join(n.setPlace(func(m *member) { m.Left = true }), n.dropAuthority()) // it signs for the cluster no more
+	if err := n.gossip.Load().Leave(ctx); err != nil {
+		n.log.Warn("the others find out by themselves that this node is gone", "err", err)
+	}
+	if err != nil {
+		return fmt.Errorf("this node has left the cluster and could not note that: %w", err)
+	}
+	return nil
+}
+
+// Left says that this node has left the cluster: what is left to do is to stop it.
+func (n *Node) Left() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.left
+}
+
+// unlessGoing keeps the end of the session from ending a node that leaves: whoever runs it does.
+func (n *Node) unlessGoing(err error) error {
+	if errors.Is(err, ErrSessionOver) && n.going() {
+		return nil
+	}
+	return err
 }
 
 // depart has the leader remove this node, which is not this node any more.
@@ -88,6 +104,9 @@ func (n *Node) depart(ctx context.Context) error {
 			return err
 		}
 		_, err := n.callLeader(ctx, control.Leave, body)
+		if errors.Is(err, ErrNoLeader) && n.departAnywhere(ctx, body) {
+			return nil
+		}
 		if err == nil || !errors.Is(err, ErrNoLeader) && !errors.Is(err, control.ErrUnknown) {
 			return err
 		}
@@ -101,6 +120,20 @@ func (n *Node) depart(ctx context.Context) error {
 		}
 		pause.Stop()
 	}
+}
+
+// departAnywhere asks the nodes that this one knows, of whom one may lead: a replica that was removed, and whose answer was
+// lost, hears of no leader any more.
+func (n *Node) departAnywhere(ctx context.Context, body []byte) bool {
+	for _, addr := range n.peerAddrs() {
+		limit, cancel := context.WithTimeout(ctx, renewTime)
+		_, err := n.client.Call(limit, addr, "", control.Leave, body)
+		cancel()
+		if err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // takeLeave removes a node that leaves, or that an operator wants to be gone: session 0 means all of its sessions, by force.

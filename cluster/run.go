@@ -49,10 +49,10 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 	}
 	r := n.replica.Load()
 	for _, part := range []func(context.Context) error{r.Run, n.write, n.forward, n.lead, n.watch, n.keepCertificate, n.meet} {
-		g.Go(func() error { return part(ctx) })
+		g.Go(func() error { return n.unlessGoing(part(ctx)) })
 	}
 	if len(n.cfg.Join) > 0 {
-		g.Go(func() error { return n.checkJoin(ctx) })
+		g.Go(func() error { return n.unlessGoing(n.checkJoin(ctx)) })
 	}
 	if n.place().Forming {
 		if err := n.form(ctx); err != nil {
@@ -64,11 +64,11 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	// Raft turns to a replica that was away after up to ten seconds: longer than a session lasts that nobody renews.
-	g.Go(func() error { return n.renew(ctx, id) })
+	g.Go(func() error { return n.unlessGoing(n.renew(ctx, id)) })
 	if err := n.arrive(ctx, id); err != nil {
 		return err
 	}
-	return n.doubt(ctx)
+	return n.unlessGoing(n.doubt(ctx))
 }
 
 // startGossip runs gossip in the times of the cluster's profile, which a node that joins has just learned.

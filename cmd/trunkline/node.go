@@ -150,7 +150,7 @@ func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *
 			n.log.Info("the node has left the cluster and is stopping", "drain", s.Drain.Duration())
 		case <-ctx.Done():
 		case cause = <-run.failed:
-			told = false
+			told = n.table.Left() // it comes back only when an operator starts it
 			n.log.Error("a part of the node failed; the node is stopping", "err", cause)
 		}
 		ended = true

@@ -192,7 +192,7 @@ func (v clusterView) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime) // once begun it is carried out, whoever still listens
 	defer cancel()
 	err := v.table.Leave(ctx)
-	if err == nil {
+	if v.table.Left() {
 		v.leaving.Do(func() { close(v.left) })
 	}
 	return clusterError(err)
