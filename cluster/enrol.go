@@ -70,6 +70,10 @@ func (n *Node) keepCertificate(ctx context.Context) error {
 // or a voter it names grants for that.
 func (n *Node) enrolAt(ctx context.Context, addr string) error {
 	got, err := n.askEnrolment(ctx, addr)
+	var no *trust.Refusal
+	if own := n.place().Lineage; errors.As(err, &no) && no.Proved && no.Code == trust.OtherCluster && own != (id128{}) && got.lineage != own {
+		return n.stranger(ctx, addr)
+	}
 	for i := 0; err == nil && i < len(got.Voters); i++ {
 		var next enrolment
 		if next, err = n.askEnrolment(ctx, got.Voters[i]); err == nil && next.Grant.Certificate != nil {
@@ -103,8 +107,8 @@ func (n *Node) askEnrolment(ctx context.Context, addr string) (out enrolment, er
 		if binding, err = trust.BindingOf(*peer.TLS); err != nil {
 			return nil, err
 		}
-		// No incarnation: whether an answer is of this node's cluster is decided here, by its lineage.
-		request, err = n.keys.SealRequest(n.identity.NewRequest(n.keys.Name(), n.cfg.NodeID, [16]byte{}), binding)
+		// The lineage, not the present incarnation: a cluster that was recovered since takes its nodes back.
+		request, err = n.keys.SealRequest(n.identity.NewRequest(n.keys.Name(), n.cfg.NodeID, n.place().Lineage), binding)
 		return request, err
 	})
 	if err != nil {
@@ -266,7 +270,7 @@ func (n *Node) refused(from nodeport.Peer, node string, why error) {
 func (n *Node) answerTo(ctx context.Context, from nodeport.Peer, asked *trust.Asked) trust.Answer {
 	m := n.place()
 	out := trust.Answer{Cluster: n.keys.Name(), Incarnation: m.Incarnation, Generation: m.Generation}
-	if out.Refusal = asked.Check(out.Cluster, m.Incarnation); out.Refusal != nil {
+	if out.Refusal = asked.Check(out.Cluster, m.Lineage); out.Refusal != nil { // before its name is bound to its key
 		n.refused(from, asked.NodeID, out.Refusal)
 		return out
 	}

@@ -465,11 +465,19 @@ func TestTwoClustersRefuseEachOther(t *testing.T) {
 		t.Fatalf("ended with %v", err)
 	}
 	b.Crash()
+	if _, known := a.Get().Table().NodeInfo("b1"); known {
+		t.Error("the name of a node that was refused is bound to its key")
+	}
+	join := b.Join
 	b.Join = nil
 	if b.Start().Joined().Table().Incarnation() != incarnation {
 		t.Error("it has another table now")
 	}
-	b.Crash() // two tables are no failure here
+	b.Crash()
+	b.Join, b.Dir = join, t.TempDir()
+	if b.Start().Joined().Table().Incarnation() == incarnation {
+		t.Error("with an empty directory it has not joined")
+	}
 }
 
 // TestFlippedBitIsFetchedAnew: a damaged log is never served in a cluster of several; the node gets everything from the

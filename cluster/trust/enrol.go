@@ -33,7 +33,7 @@ func BindingOf(s tls.ConnectionState) (Binding, error) {
 type Request struct {
 	Cluster     string   // the name in the asker's key file
 	NodeID      string   // who the asker says to be
-	Incarnation [16]byte // of the cluster that the asker has been in; zero if in none, or if it would leave it
+	Incarnation [16]byte // that the cluster of which the asker has data was formed with; zero: it has none
 	Public      ed25519.PublicKey
 	Nonce       [32]byte
 }
@@ -127,8 +127,8 @@ func (k *Keys) OpenRequest(sealed []byte, b Binding) (*Asked, error) {
 	}
 }
 
-// Check says why a node of the given cluster gives no certificate to who asks it: it has been in another cluster, or its
-// key file names one. nil: there is no such reason.
+// Check says why a node of the given cluster, formed with that incarnation, gives no certificate to who asks it: it has
+// been in another cluster, or its key file names one. nil: there is no such reason.
 func (a *Asked) Check(cluster string, incarnation [16]byte) *Refusal {
 	switch {
 	case a.Cluster != cluster:
