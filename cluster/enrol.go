@@ -123,8 +123,13 @@ func (n *Node) askEnrolment(ctx context.Context, addr string) (out enrolment, er
 	}
 	out.Answer, err = n.keys.OpenAnswer(answer, request, binding)
 	var no *trust.Refusal
-	if errors.As(err, &no) && no.Proved && no.Code == trust.Denied {
-		return out, final{n.denied()}
+	if errors.As(err, &no) && no.Proved {
+		switch no.Code {
+		case trust.Denied:
+			return out, final{named(n.cfg.NodeID, ErrBound)}
+		case trust.Revoked:
+			return out, final{named(n.cfg.NodeID, ErrRevoked)}
+		}
 	}
 	return out, err
 }
@@ -294,8 +299,11 @@ func (n *Node) answerTo(ctx context.Context, from nodeport.Peer, asked *trust.As
 	case err == nil:
 		n.counts.enrolled.Add(1)
 		n.log.Info("a node was granted a certificate", "node", asked.NodeID)
-	case errors.Is(err, placement.ErrDenied):
-		out.Refusal = &trust.Refusal{Code: trust.Denied, Text: err.Error()}
+	case errors.Is(err, ErrRevoked):
+		out.Refusal = &trust.Refusal{Code: trust.Revoked, Text: "the node was revoked"}
+		n.refused(from, asked.NodeID, err)
+	case errors.Is(err, ErrBound):
+		out.Refusal = &trust.Refusal{Code: trust.Denied, Text: "the name is bound to another key"}
 		n.refused(from, asked.NodeID, err)
 	default:
 		out.Refusal = &trust.Refusal{Code: trust.NotNow, Text: "the cluster could not note the node's key: ask again"}
@@ -314,7 +322,7 @@ func (n *Node) bindNode(ctx context.Context, node string, key [32]byte) error {
 	case err != nil:
 		return err
 	case r.Outcome == placement.Denied:
-		return placement.ErrDenied
+		return n.denied(node)
 	case r.Outcome != placement.Done:
 		return placement.ErrFull
 	}

@@ -243,6 +243,9 @@ func (n *Node) askToEnter(ctx context.Context, addr, server string) (string, err
 	node := ""
 	for range 3 {
 		b, err := n.client.Call(ctx, addr, node, control.Enter, body)
+		if isCode(err, codeRevoked) {
+			return "", final{named(n.cfg.NodeID, ErrRevoked)}
+		}
 		if isCode(err, codeDenied) {
 			return "", final{fmt.Errorf("enter the cluster: %w", err)}
 		}
@@ -305,7 +308,7 @@ func (n *Node) admit(ctx context.Context, node, server, addr string) (string, er
 		return "", err
 	}
 	if info, known := n.table.NodeInfo(node); known && info.Revoked {
-		return "", coded(codeDenied, "%v", errRevoked)
+		return "", coded(codeRevoked, "node %q was revoked", node)
 	}
 	servers := r.Servers()
 	if server != "" {

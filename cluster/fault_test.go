@@ -183,7 +183,7 @@ func TestRevokedNodeIsOut(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("out after %v", took)
 	}
-	if err := n.Ended(); !errors.Is(err, placement.ErrDenied) && !strings.Contains(err.Error(), "revoked") {
+	if err := n.Ended(); !errors.Is(err, cluster.ErrRevoked) || strings.Contains(err.Error(), "force") {
 		t.Fatalf("ended with %v", err)
 	}
 	t.Logf("ended by itself after %v", time.Since(began))

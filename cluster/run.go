@@ -163,7 +163,7 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 			case placement.Again:
 				continue
 			case placement.Denied:
-				return 0, n.denied()
+				return 0, n.denied(n.cfg.NodeID)
 			case placement.Full:
 				return 0, fmt.Errorf("open a node session: %w", placement.ErrFull)
 			default:
@@ -180,11 +180,24 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 	return 0, ctx.Err()
 }
 
-// denied is why a node gets neither certificate nor session.
-func (n *Node) denied() error {
-	return fmt.Errorf("node %q: %w: remove it by force (trunkline force-remove %[1]s at another node), or use another id",
-		n.cfg.NodeID, placement.ErrDenied)
+// Why a node gets neither certificate nor session.
+var (
+	// ErrRevoked: an operator has shut the node out.
+	ErrRevoked = errors.New("was revoked and is out of its cluster for good: keep it stopped, and see docs/operations/security.md")
+	// ErrBound: the name is that of a node with another disk.
+	ErrBound = errors.New("is the name of a node with another disk: if that one lives, start this one under another --node-id; " +
+		"if its disk is lost, have it forgotten first, by trunkline force-remove at a member")
+)
+
+// denied says which of the two it is, as far as the own table knows.
+func (n *Node) denied(node string) error {
+	if info, _ := n.table.NodeInfo(node); info.Revoked {
+		return named(node, ErrRevoked)
+	}
+	return named(node, ErrBound)
 }
+
+func named(node string, why error) error { return fmt.Errorf("node %q %w", node, why) }
 
 // meta is what gossip tells of this node.
 func (n *Node) meta() gossip.Meta {

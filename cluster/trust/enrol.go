@@ -53,8 +53,9 @@ const (
 	BadRequest   Code = 1 // the request cannot be read
 	NotProved    Code = 2 // the asker has none of our secrets
 	OtherCluster Code = 3 // it names another cluster, or has been in another
-	Denied       Code = 4 // the id is bound to another key, or revoked
+	Denied       Code = 4 // the id is bound to another key
 	NotNow       Code = 5 // nobody can say at present: ask again later
+	Revoked      Code = 6 // the id was revoked
 )
 
 // Refusal is an answer that gives no certificate.
