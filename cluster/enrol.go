@@ -267,7 +267,7 @@ func (n *Node) takeEnrolment(ctx context.Context, from nodeport.Peer, body []byt
 func (n *Node) refused(from nodeport.Peer, node string, why error) {
 	n.counts.enrolRefused.Add(1)
 	if n.refusals.due() {
-		n.log.Warn("an enrolment was refused", "from", from.Remote, "node", node, "err", why)
+		n.log.Warn("an enrolment was refused", "from", from.Remote, "peer", node, "err", why)
 	}
 }
 
@@ -290,6 +290,10 @@ func (n *Node) answerTo(ctx context.Context, from nodeport.Peer, asked *trust.As
 		}
 		return out
 	}
+	if n.table.Generation() == 0 { // it keeps nothing yet, keys included
+		out.Refusal = &trust.Refusal{Code: trust.NotNow, Text: "the node that was asked has just begun to form the cluster"}
+		return out
+	}
 	err := n.bindNode(ctx, asked.NodeID, trust.KeyHash(asked.Public))
 	if err == nil {
 		claims := trust.Claims{Incarnation: m.Incarnation, NodeID: asked.NodeID}
@@ -298,7 +302,7 @@ func (n *Node) answerTo(ctx context.Context, from nodeport.Peer, asked *trust.As
 	switch {
 	case err == nil:
 		n.counts.enrolled.Add(1)
-		n.log.Info("a node was granted a certificate", "node", asked.NodeID)
+		n.log.Info("a node was granted a certificate", "peer", asked.NodeID)
 	case errors.Is(err, ErrRevoked):
 		out.Refusal = &trust.Refusal{Code: trust.Revoked, Text: "the node was revoked"}
 		n.refused(from, asked.NodeID, err)
@@ -307,7 +311,7 @@ func (n *Node) answerTo(ctx context.Context, from nodeport.Peer, asked *trust.As
 		n.refused(from, asked.NodeID, err)
 	default:
 		out.Refusal = &trust.Refusal{Code: trust.NotNow, Text: "the cluster could not note the node's key: ask again"}
-		n.log.Warn("an enrolment could not be answered", "node", asked.NodeID, "err", err)
+		n.log.Warn("an enrolment could not be answered", "peer", asked.NodeID, "err", err)
 	}
 	return out
 }

@@ -324,11 +324,11 @@ func (n *Node) admit(ctx context.Context, node, server, addr string) (string, er
 		return "", err
 	}
 	if server != "" {
-		n.log.Info("a node is at another address", "node", node, "address", addr)
+		n.log.Info("a node is at another address", "peer", node, "address", addr)
 		return server, r.SetAddress(ctx, server, addr)
 	}
 	server = fmt.Sprintf("%s.%d", node, r.LastIndex()+1)
-	n.log.Info("a node enters the cluster", "node", node, "server", server, "address", addr)
+	n.log.Info("a node enters the cluster", "peer", node, "server", server, "address", addr)
 	return server, r.AddNonvoter(ctx, server, addr)
 }
 

@@ -166,7 +166,7 @@ func (n *Node) expire(ctx context.Context, term uint64) error {
 		if r[0].Outcome == placement.Done {
 			n.counts.expired.Add(1)
 			n.log.Warn("a node was not heard of for too long; its session is over",
-				"node", s.Node, "session", uint64(id), "limit", n.times().Dead)
+				"peer", s.Node, "session", uint64(id), "limit", n.times().Dead)
 		}
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/trunkline-edge/trunkline/cluster/consensus"
 	"github.com/trunkline-edge/trunkline/cluster/control"
+	"github.com/trunkline-edge/trunkline/cluster/gossip"
 	"github.com/trunkline-edge/trunkline/cluster/nodeport"
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/wire"
@@ -20,7 +21,12 @@ func (n *Node) HandOver(ctx context.Context) error {
 	n.mu.Lock()
 	n.leaving = true
 	n.mu.Unlock()
-	return errors.Join(n.yield(ctx), n.gossip.Load().Leave(ctx))
+	yielded := n.yield(ctx)
+	err := n.gossip.Load().Leave(ctx)
+	if errors.Is(err, gossip.ErrNotRunning) { // it has not begun, or has ended with the rest
+		err = nil
+	}
+	return errors.Join(yielded, err)
 }
 
 // yield gives the leadership away, if this node has it and there is another voter.
@@ -174,7 +180,7 @@ func (n *Node) removeServers(ctx context.Context, node string) error {
 		if err := r.Remove(ctx, s.ID); err != nil {
 			return err
 		}
-		n.log.Info("a replica was removed", "node", node, "server", s.ID)
+		n.log.Info("a replica was removed", "peer", node, "server", s.ID)
 	}
 	return nil
 }

@@ -53,7 +53,7 @@ func (n *Node) shutOut(cut map[string]bool) {
 	for _, info := range n.table.NodeInfos() {
 		if info.Revoked && !cut[info.Node] {
 			n.port.Cut(info.Node)
-			n.log.Info("a node was revoked; its connections are closed", "node", info.Node)
+			n.log.Info("a node was revoked; its connections are closed", "peer", info.Node)
 		}
 		cut[info.Node] = info.Revoked
 	}
