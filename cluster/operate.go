@@ -63,7 +63,7 @@ func (n *Node) Leave(ctx context.Context) error {
 		}
 	}
 	if others == 0 {
-		return fmt.Errorf("leave the cluster: %w: it is the only voter, no other node has caught up for some seconds, and the table would be lost: stop it instead", ErrNotHere)
+		return fmt.Errorf("leave the cluster: %w", ErrOnlyVoter)
 	}
 	n.mu.Lock()
 	n.leaving = true

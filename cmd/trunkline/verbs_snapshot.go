@@ -166,7 +166,7 @@ type recoverCommand struct {
 func (c *recoverCommand) Run(w *world) error {
 	found, err := w.offline.recover(recoverConfig{DataDir: c.DataDir})
 	if err != nil {
-		return fmt.Errorf("recover: %w", err)
+		return err
 	}
 	if !c.JSON {
 		if err := c.print(w, found, func(t io.Writer) { recoverRows(t, found) }); err != nil {
@@ -182,7 +182,7 @@ func (c *recoverCommand) Run(w *world) error {
 	}
 	done, err := w.offline.recover(recoverConfig{DataDir: c.DataDir, Apply: true})
 	if err != nil {
-		return fmt.Errorf("recover: %w", err)
+		return err
 	}
 	if c.JSON {
 		return printJSON(w.stdout, done)
