@@ -70,6 +70,10 @@ func (n *Node) keepCertificate(ctx context.Context) error {
 // or a voter it names grants for that.
 func (n *Node) enrolAt(ctx context.Context, addr string) error {
 	got, err := n.askEnrolment(ctx, addr)
+	var no *trust.Refusal
+	if own := n.place().Lineage; errors.As(err, &no) && no.Proved && no.Code == trust.OtherCluster && own != (id128{}) && got.lineage != own {
+		return n.stranger(ctx, addr)
+	}
 	for i := 0; err == nil && i < len(got.Voters); i++ {
 		var next enrolment
 		if next, err = n.askEnrolment(ctx, got.Voters[i]); err == nil && next.Grant.Certificate != nil {
@@ -103,8 +107,8 @@ func (n *Node) askEnrolment(ctx context.Context, addr string) (out enrolment, er
 		if binding, err = trust.BindingOf(*peer.TLS); err != nil {
 			return nil, err
 		}
-		// No incarnation: whether an answer is of this node's cluster is decided here, by its lineage.
-		request, err = n.keys.SealRequest(n.identity.NewRequest(n.keys.Name(), n.cfg.NodeID, [16]byte{}), binding)
+		// The lineage, not the present incarnation: a cluster that was recovered since takes its nodes back.
+		request, err = n.keys.SealRequest(n.identity.NewRequest(n.keys.Name(), n.cfg.NodeID, n.place().Lineage), binding)
 		return request, err
 	})
 	if err != nil {
@@ -119,8 +123,13 @@ func (n *Node) askEnrolment(ctx context.Context, addr string) (out enrolment, er
 	}
 	out.Answer, err = n.keys.OpenAnswer(answer, request, binding)
 	var no *trust.Refusal
-	if errors.As(err, &no) && no.Proved && no.Code == trust.Denied {
-		return out, final{n.denied()}
+	if errors.As(err, &no) && no.Proved {
+		switch no.Code {
+		case trust.Denied:
+			return out, final{named(n.cfg.NodeID, ErrBound)}
+		case trust.Revoked:
+			return out, final{named(n.cfg.NodeID, ErrRevoked)}
+		}
 	}
 	return out, err
 }
@@ -258,7 +267,7 @@ func (n *Node) takeEnrolment(ctx context.Context, from nodeport.Peer, body []byt
 func (n *Node) refused(from nodeport.Peer, node string, why error) {
 	n.counts.enrolRefused.Add(1)
 	if n.refusals.due() {
-		n.log.Warn("an enrolment was refused", "from", from.Remote, "node", node, "err", why)
+		n.log.Warn("an enrolment was refused", "from", from.Remote, "peer", node, "err", why)
 	}
 }
 
@@ -266,7 +275,7 @@ func (n *Node) refused(from nodeport.Peer, node string, why error) {
 func (n *Node) answerTo(ctx context.Context, from nodeport.Peer, asked *trust.Asked) trust.Answer {
 	m := n.place()
 	out := trust.Answer{Cluster: n.keys.Name(), Incarnation: m.Incarnation, Generation: m.Generation}
-	if out.Refusal = asked.Check(out.Cluster, m.Incarnation); out.Refusal != nil {
+	if out.Refusal = asked.Check(out.Cluster, m.Lineage); out.Refusal != nil { // before its name is bound to its key
 		n.refused(from, asked.NodeID, out.Refusal)
 		return out
 	}
@@ -281,6 +290,10 @@ func (n *Node) answerTo(ctx context.Context, from nodeport.Peer, asked *trust.As
 		}
 		return out
 	}
+	if n.table.Generation() == 0 { // it keeps nothing yet, keys included
+		out.Refusal = &trust.Refusal{Code: trust.NotNow, Text: "the node that was asked has just begun to form the cluster"}
+		return out
+	}
 	err := n.bindNode(ctx, asked.NodeID, trust.KeyHash(asked.Public))
 	if err == nil {
 		claims := trust.Claims{Incarnation: m.Incarnation, NodeID: asked.NodeID}
@@ -289,13 +302,16 @@ func (n *Node) answerTo(ctx context.Context, from nodeport.Peer, asked *trust.As
 	switch {
 	case err == nil:
 		n.counts.enrolled.Add(1)
-		n.log.Info("a node was granted a certificate", "node", asked.NodeID)
-	case errors.Is(err, placement.ErrDenied):
-		out.Refusal = &trust.Refusal{Code: trust.Denied, Text: err.Error()}
+		n.log.Info("a node was granted a certificate", "peer", asked.NodeID)
+	case errors.Is(err, ErrRevoked):
+		out.Refusal = &trust.Refusal{Code: trust.Revoked, Text: "the node was revoked"}
+		n.refused(from, asked.NodeID, err)
+	case errors.Is(err, ErrBound):
+		out.Refusal = &trust.Refusal{Code: trust.Denied, Text: "the name is bound to another key"}
 		n.refused(from, asked.NodeID, err)
 	default:
 		out.Refusal = &trust.Refusal{Code: trust.NotNow, Text: "the cluster could not note the node's key: ask again"}
-		n.log.Warn("an enrolment could not be answered", "node", asked.NodeID, "err", err)
+		n.log.Warn("an enrolment could not be answered", "peer", asked.NodeID, "err", err)
 	}
 	return out
 }
@@ -310,7 +326,7 @@ func (n *Node) bindNode(ctx context.Context, node string, key [32]byte) error {
 	case err != nil:
 		return err
 	case r.Outcome == placement.Denied:
-		return placement.ErrDenied
+		return n.denied(node)
 	case r.Outcome != placement.Done:
 		return placement.ErrFull
 	}

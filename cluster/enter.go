@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -138,7 +140,7 @@ func (n *Node) persist(ctx context.Context, what string, try func(ctx context.Co
 		if n.leading() {
 			addrs = []string{n.nodeAddr}
 		}
-		var last error
+		var reasons []string
 		for _, addr := range addrs {
 			limit, cancel := context.WithTimeout(ctx, enterTime)
 			var watching sync.WaitGroup
@@ -153,13 +155,13 @@ func (n *Node) persist(ctx context.Context, what string, try func(ctx context.Co
 			if errors.As(err, &end) {
 				return end.error
 			}
-			last = err
+			reasons = append(reasons, reason(addr, err))
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
 		}
-		if lines.due() && (last != nil || len(addrs) == 0) {
-			n.log.Warn(what+"; it goes on trying", "addresses", addrs, "err", last)
+		if lines.due() && (len(reasons) > 0 || len(addrs) == 0) {
+			n.log.Warn(what+"; it goes on trying", "addresses", addrs, "err", strings.Join(reasons, "; "))
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -173,6 +175,18 @@ func (n *Node) persist(ctx context.Context, what string, try func(ctx context.Co
 		}
 		pause = min(2*pause, longestPause)
 	}
+}
+
+// reason is why an address was of no use, in words for an operator who has named it.
+func reason(addr string, err error) string {
+	text := err.Error()
+	if !strings.Contains(text, addr) {
+		text = addr + ": " + text
+	}
+	if errors.Is(err, io.EOF) {
+		text += " (is it a node port, " + defaultNodePort + " by default, and not that of gossip?)"
+	}
+	return text
 }
 
 // cancelOnceLed gives up a try when a leader has turned up: it is known then whom to ask, and who was asked may be one that
@@ -243,6 +257,9 @@ func (n *Node) askToEnter(ctx context.Context, addr, server string) (string, err
 	node := ""
 	for range 3 {
 		b, err := n.client.Call(ctx, addr, node, control.Enter, body)
+		if isCode(err, codeRevoked) {
+			return "", final{named(n.cfg.NodeID, ErrRevoked)}
+		}
 		if isCode(err, codeDenied) {
 			return "", final{fmt.Errorf("enter the cluster: %w", err)}
 		}
@@ -305,7 +322,7 @@ func (n *Node) admit(ctx context.Context, node, server, addr string) (string, er
 		return "", err
 	}
 	if info, known := n.table.NodeInfo(node); known && info.Revoked {
-		return "", coded(codeDenied, "%v", errRevoked)
+		return "", coded(codeRevoked, "node %q was revoked", node)
 	}
 	servers := r.Servers()
 	if server != "" {
@@ -321,11 +338,11 @@ func (n *Node) admit(ctx context.Context, node, server, addr string) (string, er
 		return "", err
 	}
 	if server != "" {
-		n.log.Info("a node is at another address", "node", node, "address", addr)
+		n.log.Info("a node is at another address", "peer", node, "address", addr)
 		return server, r.SetAddress(ctx, server, addr)
 	}
 	server = fmt.Sprintf("%s.%d", node, r.LastIndex()+1)
-	n.log.Info("a node enters the cluster", "node", node, "server", server, "address", addr)
+	n.log.Info("a node enters the cluster", "peer", node, "server", server, "address", addr)
 	return server, r.AddNonvoter(ctx, server, addr)
 }
 

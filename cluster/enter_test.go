@@ -44,7 +44,7 @@ func TestSecondNodeOfOneNameIsDenied(t *testing.T) {
 		}
 	}
 	copied.Start()
-	if err := copied.Ended(); !errors.Is(err, placement.ErrDenied) || !strings.Contains(err.Error(), "force-remove") {
+	if err := copied.Ended(); !errors.Is(err, cluster.ErrBound) || !strings.Contains(err.Error(), "force-remove") {
 		t.Fatalf("ended with %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -183,7 +184,7 @@ func TestRevokedNodeIsOut(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("out after %v", took)
 	}
-	if err := n.Ended(); !errors.Is(err, placement.ErrDenied) && !strings.Contains(err.Error(), "revoked") {
+	if err := n.Ended(); !errors.Is(err, cluster.ErrRevoked) || strings.Contains(err.Error(), "force") {
 		t.Fatalf("ended with %v", err)
 	}
 	t.Logf("ended by itself after %v", time.Since(began))
@@ -357,21 +358,32 @@ func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	for range 5 {
 		create(t, c.Leader())
 	}
+	n := c.Node("n3")
+	if err := n.Get().Revoke(t.Context(), "n2"); err != nil {
+		t.Fatal(err)
+	}
+	c.Until("n3 knows that n2 was revoked", func() bool {
+		info, _ := n.Get().Table().NodeInfo("n2")
+		return info.Revoked
+	})
 	for _, n := range c.All() {
 		n.Kill()
 	}
-	n := c.Node("n3")
-	if err := cluster.RestoreSnapshot(n.Dir, bytes.NewReader(saved.Bytes()[:saved.Len()-1])); err == nil {
+	if _, err := cluster.RestoreSnapshot(n.Dir, bytes.NewReader(saved.Bytes()[:saved.Len()-1])); err == nil {
 		t.Fatal("half a snapshot was restored")
 	}
-	if err := cluster.RestoreSnapshot(n.Dir, &saved); err != nil {
-		t.Fatal(err)
+	report, err := cluster.RestoreSnapshot(n.Dir, &saved)
+	if err != nil || len(report.Revoked) > 0 || !slices.Equal(report.Readmitted, []string{"n2"}) {
+		t.Fatalf("%+v, %v", report, err)
 	}
 	n.Start().Joined()
 	if rows := n.Get().Table().Stats().Rows; rows != 20 {
 		t.Fatalf("%d rows", rows)
 	}
 	generation := n.Get().Table().Generation()
+	if generation != report.Generation {
+		t.Errorf("generation %d, not %d as the restore said", generation, report.Generation)
+	}
 	for _, name := range []string{"n1", "n2"} {
 		other := c.Node(name)
 		other.Start()
@@ -475,11 +487,19 @@ func TestTwoClustersRefuseEachOther(t *testing.T) {
 		t.Fatalf("ended with %v", err)
 	}
 	b.Crash()
+	if _, known := a.Get().Table().NodeInfo("b1"); known {
+		t.Error("the name of a node that was refused is bound to its key")
+	}
+	join := b.Join
 	b.Join = nil
 	if b.Start().Joined().Table().Incarnation() != incarnation {
 		t.Error("it has another table now")
 	}
-	b.Crash() // two tables are no failure here
+	b.Crash()
+	b.Join, b.Dir = join, t.TempDir()
+	if b.Start().Joined().Table().Incarnation() == incarnation {
+		t.Error("with an empty directory it has not joined")
+	}
 }
 
 // TestFlippedBitIsFetchedAnew: a damaged log is never served in a cluster of several; the node gets everything from the

@@ -166,7 +166,7 @@ func (n *Node) expire(ctx context.Context, term uint64) error {
 		if r[0].Outcome == placement.Done {
 			n.counts.expired.Add(1)
 			n.log.Warn("a node was not heard of for too long; its session is over",
-				"node", s.Node, "session", uint64(id), "limit", n.times().Dead)
+				"peer", s.Node, "session", uint64(id), "limit", n.times().Dead)
 		}
 	}
 	return nil
@@ -178,7 +178,7 @@ func (n *Node) times() Times { return TimesOf(n.place().Profile) }
 const renewTime = 2 * time.Second
 
 // renew keeps this node's session: it tells the leader every so often that this node lives. It ends when the cluster has
-// ended the session, with an error unless this node is leaving.
+// ended the session.
 func (n *Node) renew(ctx context.Context, id sessionID) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4) // one that hangs must not keep the next from being sent
@@ -199,9 +199,6 @@ func (n *Node) renew(ctx context.Context, id sessionID) error {
 		case <-every.C:
 		case <-over:
 			_ = g.Wait()
-			if n.going() { // as it was to be: what is left ends with whoever runs this node
-				return nil
-			}
 			return ErrSessionOver
 		case <-ctx.Done():
 			_ = g.Wait()

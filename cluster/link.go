@@ -74,7 +74,7 @@ func (n *Node) serveLink(ctx context.Context, conn net.Conn, peer nodeport.Peer)
 	from, err := n.greet(ctx, conn, peer)
 	if err != nil {
 		if ctx.Err() == nil {
-			n.log.Debug("a link was refused", "node", peer.NodeID, "err", err)
+			n.log.Debug("a link was refused", "peer", peer.NodeID, "err", err)
 		}
 		return
 	}

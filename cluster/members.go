@@ -48,6 +48,9 @@ func (n *Node) Members() []Member {
 			m.LeaseLeft, m.Lag = max(0, n.times().Dead-ago), n.lag.of(s.ID, n.table.Index())
 		}
 		m.hear(heard[s.Node])
+		if m.State == "left" { // with no role it is not about to get one
+			m.Role = roles[s.Node]
+		}
 		if s.ID == n.Node() {
 			m.State = "live"
 		}

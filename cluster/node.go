@@ -68,6 +68,7 @@ type Node struct {
 	mu      sync.Mutex
 	member  member
 	leaving bool
+	left    bool        // for good
 	adding  trust.KeyID // what KeyAdd has not finished
 }
 
@@ -77,6 +78,9 @@ var (
 	ErrNoNode = errors.New("no such node")
 	// ErrNotHere: this node cannot do that to itself.
 	ErrNotHere = errors.New("not by this node itself")
+	// ErrOnlyVoter: the table would leave with this node.
+	ErrOnlyVoter = errors.New("this node is the only voter, and there is no other that has been up for some seconds to take over: " +
+		"start one and try again, or, if there is to be no cluster any more, stop this node")
 	// ErrNotYet: other nodes have to take the step before first.
 	ErrNotYet = errors.New("not yet")
 	// ErrNoLeader: nobody leads the cluster, as far as this node can reach it, and nothing was done.

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/cluster/consensus"
@@ -79,33 +80,42 @@ func Recover(cfg RecoverConfig) (RecoverReport, error) {
 // RestoreSnapshot puts the table of a saved snapshot into the data directory of a stopped node, which becomes the only
 // voter of a new generation of its cluster. What was there before is gone, as after Recover. A snapshot that is not whole
 // changes nothing.
-func RestoreSnapshot(dataDir string, src io.Reader) error {
-	if err := restoreSnapshot(dataDir, src); err != nil {
-		return fmt.Errorf("restore a snapshot: %w", err)
+func RestoreSnapshot(dataDir string, src io.Reader) (RestoreReport, error) {
+	report, err := restoreSnapshot(dataDir, src)
+	if err != nil {
+		return RestoreReport{}, fmt.Errorf("restore a snapshot: %w", err)
 	}
-	return nil
+	return report, nil
 }
 
-func restoreSnapshot(dataDir string, src io.Reader) error {
+// RestoreReport says what a restore has made.
+type RestoreReport struct {
+	Generation uint32
+	// Revoked are the nodes that are shut out as they were when the snapshot was saved, Readmitted those that were shut out
+	// until the restore, by what stood in the data directory, and are not any more.
+	Revoked, Readmitted []string
+}
+
+func restoreSnapshot(dataDir string, src io.Reader) (report RestoreReport, err error) {
 	o, err := openOffline(dataDir, nil, nil)
 	if err != nil {
-		return err
+		return report, err
 	}
 	defer o.dir.close()
 	f, err := os.CreateTemp(o.dir.path, ".restore-*")
 	if err != nil {
-		return err
+		return report, err
 	}
 	defer os.Remove(f.Name())
 	defer f.Close()
 	if _, err = InspectSnapshot(io.TeeReader(src, f)); err != nil {
-		return err
+		return report, err
 	}
 	if _, err = f.Seek(0, io.SeekStart); err != nil {
-		return err
+		return report, err
 	}
 	if err = o.recover(); err != nil {
-		return err
+		return report, err
 	}
 	return o.restore(f)
 }
@@ -191,10 +201,11 @@ func (o *offline) recover() error {
 }
 
 // restore leads the cluster of one that recover has made, for as long as it takes.
-func (o *offline) restore(src io.Reader) error {
-	r, err := consensus.New(o.config(), placement.New())
+func (o *offline) restore(src io.Reader) (report RestoreReport, err error) {
+	table := placement.New()
+	r, err := consensus.New(o.config(), table)
 	if err != nil {
-		return err
+		return report, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -202,6 +213,7 @@ func (o *offline) restore(src io.Reader) error {
 	limit, done := context.WithTimeout(ctx, time.Minute)
 	defer done()
 	if err = r.Lead(limit); err == nil {
+		report.Readmitted = revokedIn(table)
 		_, err = r.Restore(limit, src, func(saved, present placement.ClusterInfo) placement.Recover {
 			return o.next(max(saved.Generation, present.Generation))
 		})
@@ -209,6 +221,17 @@ func (o *offline) restore(src io.Reader) error {
 	if err == nil {
 		err = writeMember(o.dataDir, o.member)
 	}
+	report.Generation, report.Revoked = o.member.Generation, revokedIn(table)
+	report.Readmitted = slices.DeleteFunc(report.Readmitted, func(node string) bool { return slices.Contains(report.Revoked, node) })
 	cancel()
-	return errors.Join(err, <-ended)
+	return report, errors.Join(err, <-ended)
+}
+
+func revokedIn(table *placement.Table) (nodes []string) {
+	for _, info := range table.NodeInfos() {
+		if info.Revoked {
+			nodes = append(nodes, info.Node)
+		}
+	}
+	return nodes
 }

@@ -289,9 +289,9 @@ func (n *Node) allowed(p trust.Peer) error {
 	case !known:
 		return nil
 	case info.Revoked:
-		return errRevoked
+		return named(p.NodeID, ErrRevoked)
 	case info.Key != [32]byte{} && info.Key != p.KeyHash:
-		return errors.New("its id is bound to another key")
+		return named(p.NodeID, ErrBound)
 	}
 	return nil
 }

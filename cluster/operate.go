@@ -10,6 +10,7 @@ import (
 
 	"github.com/trunkline-edge/trunkline/cluster/consensus"
 	"github.com/trunkline-edge/trunkline/cluster/control"
+	"github.com/trunkline-edge/trunkline/cluster/gossip"
 	"github.com/trunkline-edge/trunkline/cluster/nodeport"
 	"github.com/trunkline-edge/trunkline/placement"
 	"github.com/trunkline-edge/trunkline/wire"
@@ -21,7 +22,12 @@ func (n *Node) HandOver(ctx context.Context) error {
 	n.mu.Lock()
 	n.leaving = true
 	n.mu.Unlock()
-	return errors.Join(n.yield(ctx), n.gossip.Load().Leave(ctx))
+	yielded := n.yield(ctx)
+	err := n.gossip.Load().Leave(ctx)
+	if errors.Is(err, gossip.ErrNotRunning) { // it has not begun, or has ended with the rest
+		err = nil
+	}
+	return errors.Join(yielded, err)
 }
 
 // yield gives the leadership away, if this node has it and there is another voter.
@@ -39,8 +45,8 @@ func (n *Node) yield(ctx context.Context) error {
 }
 
 // Leave takes this node out of the cluster for good: its replica is removed, so that the number of voters shrinks, its
-// session ends, and gossip says goodbye. Afterwards the node answers nothing more: stop it. Started again with the same
-// data it asks for --join. The last voter cannot leave.
+// session ends, and gossip says goodbye. Afterwards, when Left says so, the node answers nothing more: stop it, also where
+// Leave has returned an error. Started again with the same data it asks for --join. The last voter cannot leave.
 func (n *Node) Leave(ctx context.Context) error {
 	r := n.replica.Load()
 	if r == nil || n.Node() == 0 {
@@ -58,26 +64,42 @@ func (n *Node) Leave(ctx context.Context) error {
 		}
 	}
 	if others == 0 {
-		return fmt.Errorf("leave the cluster: %w: it is the only voter, no other node has caught up for some seconds, and the table would be lost: stop it instead", ErrNotHere)
+		return fmt.Errorf("leave the cluster: %w", ErrOnlyVoter)
 	}
 	n.mu.Lock()
 	n.leaving = true
 	n.mu.Unlock()
 	err := n.depart(ctx)
-	if err == nil {
-		err = n.setPlace(func(m *member) { m.Left = true })
-	}
-	if err == nil {
-		err = n.dropAuthority() // it signs for the cluster no more
-	}
+	n.mu.Lock()
+	n.leaving, n.left = err == nil, err == nil
+	n.mu.Unlock()
 	if err != nil {
-		n.mu.Lock()
-		n.leaving = false
-		n.mu.Unlock()
 		return fmt.Errorf("leave the cluster: %w", err)
 	}
 	n.log.Info("this node has left the cluster")
-	return n.gossip.Load().Leave(ctx)
+	err = errors.Join(n.setPlace(func(m *member) { m.Left = true }), n.dropAuthority()) // it signs for the cluster no more
+	if err := n.gossip.Load().Leave(ctx); err != nil {
+		n.log.Warn("the others find out by themselves that this node is gone", "err", err)
+	}
+	if err != nil {
+		return fmt.Errorf("this node has left the cluster and could not note that: %w", err)
+	}
+	return nil
+}
+
+// Left says that this node has left the cluster: what is left to do is to stop it.
+func (n *Node) Left() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.left
+}
+
+// unlessGoing keeps the end of the session from ending a node that leaves: whoever runs it does.
+func (n *Node) unlessGoing(err error) error {
+	if errors.Is(err, ErrSessionOver) && n.going() {
+		return nil
+	}
+	return err
 }
 
 // depart has the leader remove this node, which is not this node any more.
@@ -89,6 +111,9 @@ func (n *Node) depart(ctx context.Context) error {
 			return err
 		}
 		_, err := n.callLeader(ctx, control.Leave, body)
+		if errors.Is(err, ErrNoLeader) && n.departAnywhere(ctx, body) {
+			return nil
+		}
 		if err == nil || !errors.Is(err, ErrNoLeader) && !errors.Is(err, control.ErrUnknown) {
 			return err
 		}
@@ -102,6 +127,20 @@ func (n *Node) depart(ctx context.Context) error {
 		}
 		pause.Stop()
 	}
+}
+
+// departAnywhere asks the nodes that this one knows, of whom one may lead: a replica that was removed, and whose answer was
+// lost, hears of no leader any more.
+func (n *Node) departAnywhere(ctx context.Context, body []byte) bool {
+	for _, addr := range n.peerAddrs() {
+		limit, cancel := context.WithTimeout(ctx, renewTime)
+		_, err := n.client.Call(limit, addr, "", control.Leave, body)
+		cancel()
+		if err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // Instead of a session of the node that leaves, an operator's word: all of its sessions, by force, or for good.
@@ -152,7 +191,7 @@ func (n *Node) removeServers(ctx context.Context, node string) error {
 		if err := r.Remove(ctx, s.ID); err != nil {
 			return err
 		}
-		n.log.Info("a replica was removed", "node", node, "server", s.ID)
+		n.log.Info("a replica was removed", "peer", node, "server", s.ID)
 	}
 	return nil
 }

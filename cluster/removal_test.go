@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 
 	"github.com/trunkline-edge/trunkline/cluster"
@@ -88,4 +89,38 @@ func keepsTheQuorum(t *testing.T, remove func(n *cluster.Node, ctx context.Conte
 		t.Fatal(err)
 	}
 	create(t, leader)
+}
+
+// atLine calls do when a line is logged.
+type atLine struct {
+	slog.Handler
+	line string
+	do   func()
+}
+
+func (h atLine) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == h.line {
+		h.do()
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// TestLeaveThatTellsNobodyIsOne: once its replica and session are gone the node has left, whether gossip hears of it or not.
+func TestLeaveThatTellsNobodyIsOne(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := clustertest.NewCluster(t)
+	c.Change = func(_ string, cfg *cluster.Config) {
+		cfg.Log = slog.New(atLine{cfg.Log.Handler(), "this node has left the cluster", cancel})
+	}
+	for _, name := range []string{"n1", "n2", "n3"} {
+		c.Add(name, "eu").Start().Joined()
+	}
+	n := c.Node("n3")
+	life := n.Get()
+	if err := life.Leave(ctx); err != nil || ctx.Err() == nil || !life.Left() {
+		t.Errorf("%v, left %v", err, life.Left())
+	}
+	n.Crash()
 }

@@ -18,6 +18,7 @@ const (
 	codeSessionOver                            // the node session is over
 	codeUnable                                 // this node cannot do that
 	codeNoNode                                 // nobody knows a node of that name
+	codeRevoked                                // the asking node was revoked
 )
 
 var errBadCall = &control.Error{Code: codeBadAsk, Text: "the call was not understood"}

@@ -49,10 +49,10 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 	}
 	r := n.replica.Load()
 	for _, part := range []func(context.Context) error{r.Run, n.write, n.forward, n.lead, n.watch, n.keepCertificate, n.meet} {
-		g.Go(func() error { return part(ctx) })
+		g.Go(func() error { return n.unlessGoing(part(ctx)) })
 	}
 	if len(n.cfg.Join) > 0 {
-		g.Go(func() error { return n.checkJoin(ctx) })
+		g.Go(func() error { return n.unlessGoing(n.checkJoin(ctx)) })
 	}
 	if n.place().Forming {
 		if err := n.form(ctx); err != nil {
@@ -64,11 +64,11 @@ func (n *Node) live(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	// Raft turns to a replica that was away after up to ten seconds: longer than a session lasts that nobody renews.
-	g.Go(func() error { return n.renew(ctx, id) })
+	g.Go(func() error { return n.unlessGoing(n.renew(ctx, id)) })
 	if err := n.arrive(ctx, id); err != nil {
 		return err
 	}
-	return n.doubt(ctx)
+	return n.unlessGoing(n.doubt(ctx))
 }
 
 // startGossip runs gossip in the times of the cluster's profile, which a node that joins has just learned.
@@ -168,7 +168,7 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 			case placement.Again:
 				continue
 			case placement.Denied:
-				return 0, n.denied()
+				return 0, n.denied(n.cfg.NodeID)
 			case placement.Full:
 				return 0, fmt.Errorf("open a node session: %w", placement.ErrFull)
 			default:
@@ -185,11 +185,24 @@ func (n *Node) openSession(ctx context.Context) (id sessionID, err error) {
 	return 0, ctx.Err()
 }
 
-// denied is why a node gets neither certificate nor session.
-func (n *Node) denied() error {
-	return fmt.Errorf("node %q: %w: remove it by force (trunkline force-remove %[1]s at another node), or use another id",
-		n.cfg.NodeID, placement.ErrDenied)
+// Why a node gets neither certificate nor session.
+var (
+	// ErrRevoked: an operator has shut the node out.
+	ErrRevoked = errors.New("was revoked and is out of its cluster for good: keep it stopped, and see docs/operations/security.md")
+	// ErrBound: the name is that of a node with another disk.
+	ErrBound = errors.New("is the name of a node with another disk: if that one lives, start this one under another --node-id; " +
+		"if its disk is lost, have it forgotten first, by trunkline force-remove at a member")
+)
+
+// denied says which of the two it is, as far as the own table knows.
+func (n *Node) denied(node string) error {
+	if info, _ := n.table.NodeInfo(node); info.Revoked {
+		return named(node, ErrRevoked)
+	}
+	return named(node, ErrBound)
 }
+
+func named(node string, why error) error { return fmt.Errorf("node %q %w", node, why) }
 
 // meta is what gossip tells of this node.
 func (n *Node) meta() gossip.Meta {

@@ -2,15 +2,12 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"time"
 
 	"github.com/trunkline-edge/trunkline/cluster/gossip"
 	"github.com/trunkline-edge/trunkline/placement"
 )
-
-var errRevoked = errors.New("the node was revoked: an operator has to remove it by force before it may come back")
 
 // watch follows the table for what concerns this node: who was shut out, where others are, and its own end.
 func (n *Node) watch(ctx context.Context) error {
@@ -56,7 +53,7 @@ func (n *Node) shutOut(cut map[string]bool) {
 	for _, info := range n.table.NodeInfos() {
 		if info.Revoked && !cut[info.Node] {
 			n.port.Cut(info.Node)
-			n.log.Info("a node was revoked; its connections are closed", "node", info.Node)
+			n.log.Info("a node was revoked; its connections are closed", "peer", info.Node)
 		}
 		cut[info.Node] = info.Revoked
 	}
@@ -73,7 +70,7 @@ func (n *Node) followNodes() error {
 			return nil
 		}
 		if info, _ := n.table.NodeInfo(n.cfg.NodeID); info.Revoked {
-			return n.denied()
+			return named(n.cfg.NodeID, ErrRevoked)
 		}
 		return ErrSessionOver
 	}

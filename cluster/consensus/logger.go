@@ -2,12 +2,17 @@ package consensus
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"net"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
 )
 
 // sameLine is how long a line of raft is not repeated: it has several a second for a peer that is gone.
@@ -37,11 +42,18 @@ type line struct {
 // Accept takes a line of raft.
 func (s *sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	switch level {
-	case hclog.Warn:
+	switch {
+	case usual(msg, args):
+	case level == hclog.Warn:
 		to = slog.LevelWarn
-	case hclog.Error:
+	case level == hclog.Error:
 		to = slog.LevelError
+	}
+	args = slices.Clone(args)
+	for i := range args {
+		if s, ok := args[i].(raft.Server); ok { // as it was when raft began to replicate to it: its vote may be news
+			args[i] = string(s.ID)
+		}
 	}
 	if to > slog.LevelDebug {
 		omitted, again := s.again(msg)
@@ -53,6 +65,25 @@ func (s *sink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 		}
 	}
 	s.log.Log(context.Background(), to, "raft: "+msg, args...)
+}
+
+// usual says that a line is of what happens whenever a node comes or goes, whatever raft thinks of it.
+func usual(msg string, args []any) bool {
+	is := func(targets ...error) bool {
+		return slices.ContainsFunc(args, func(arg any) bool {
+			err, ok := arg.(error)
+			return ok && slices.ContainsFunc(targets, func(target error) bool { return errors.Is(err, target) })
+		})
+	}
+	switch msg {
+	case "failed to get previous log": // of one whose log ends earlier
+		return is(raft.ErrLogNotFound)
+	case "previous log term mis-match", "appendEntries rejected, sending older logs":
+		return true
+	case "failed to decode incoming command": // the other end is gone, or this one
+		return is(io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed, syscall.ECONNRESET, raft.ErrTransportShutdown)
+	}
+	return false
 }
 
 // again says whether a text was said a moment ago, and if not how often it was omitted since it was said last.

@@ -140,7 +140,7 @@ func (c *served) note(ctx context.Context, err error) {
 	case ctx.Err() != nil || err == nil:
 	case errors.Is(err, errFrame):
 		c.server.broken.Add(1)
-		c.server.say(&c.server.brokenSaid, slog.LevelWarn, "control: a node broke the protocol", "node", c.peer.NodeID, "from", c.peer.Remote, "error", err)
+		c.server.say(&c.server.brokenSaid, slog.LevelWarn, "control: a node broke the protocol", "peer", c.peer.NodeID, "from", c.peer.Remote, "error", err)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		c.server.stalled.Add(1)
 	}
@@ -246,7 +246,7 @@ func (c *served) call(ctx context.Context, req request) (_ []byte, err error) {
 		if v := recover(); v != nil {
 			s.panics.Add(1)
 			s.say(&s.panicSaid, slog.LevelError, "control: a handler panicked",
-				"node", c.peer.NodeID, "verb", req.verb.String(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+				"peer", c.peer.NodeID, "verb", req.verb.String(), "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 			err = ErrPanicked
 		}
 	}()

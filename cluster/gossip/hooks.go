@@ -88,7 +88,7 @@ func (g *Gossip) parse(peer *memberlist.Node) (Meta, error) {
 	g.counts.badMeta.Add(1)
 	if suppressed, ok := g.refused.pass("metadata", g.cfg.Now()); ok {
 		g.cfg.Log.Warn("gossip: a node is not listed, since what it says of itself cannot be read",
-			"node", fmt.Sprintf("%.*q", maxName, peer.Name), "bytes", len(peer.Meta), "error", err, "suppressed", suppressed)
+			"peer", fmt.Sprintf("%.*q", maxName, peer.Name), "bytes", len(peer.Meta), "error", err, "suppressed", suppressed)
 	}
 	return Meta{}, fmt.Errorf(refusal+"%w", err)
 }
@@ -103,7 +103,7 @@ func (g *Gossip) foreign(peer *memberlist.Node, theirs [16]byte) {
 	addr, _ := addrOf(peer)
 	g.cfg.Log.Warn("gossip: refused a node of another cluster that has the same name and key; to move that node into this "+
 		"cluster, stop it, give it an empty data directory, and start it with --join and the address of a node of this cluster",
-		"node", peer.Name, "address", addr, "cluster", g.cfg.Cluster,
+		"peer", peer.Name, "address", addr, "cluster", g.cfg.Cluster,
 		"incarnation", hex.EncodeToString(ours[:]), "theirs", hex.EncodeToString(theirs[:]))
 }
 

@@ -66,6 +66,10 @@ func (l *lines) Write(b []byte) (int, error) {
 	}
 	text = strings.TrimPrefix(text, "memberlist: ")
 	l.count(text)
+	if strings.HasPrefix(text, "Refuting an alive message") { // news of this node's last life, as after any restart
+		level = "DEBUG"
+		text, _, _ = strings.Cut(text, " meta:") // in bytes
+	}
 	if !strings.HasPrefix(level, "ERR") && level != "WARN" || strings.Contains(text, refusal) {
 		l.g.cfg.Log.Debug("gossip: " + text)
 		return len(b), nil

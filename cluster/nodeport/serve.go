@@ -154,7 +154,7 @@ func (p *Port) welcome(ctx context.Context, c *Conn) (Kind, error) {
 func (p *Port) handle(ctx context.Context, c *Conn, h Handler) {
 	defer func() {
 		if v := recover(); v != nil && p.complain.add(Panicked, c.raw.RemoteAddr(), nil) {
-			p.log.Error("node port: a handler panicked", "node", c.peer.NodeID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+			p.log.Error("node port: a handler panicked", "peer", c.peer.NodeID, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
 		}
 		_ = c.Close()
 		if r := c.reason.Load(); c.peer.Anonymous() && r != 0 {

@@ -33,7 +33,7 @@ func BindingOf(s tls.ConnectionState) (Binding, error) {
 type Request struct {
 	Cluster     string   // the name in the asker's key file
 	NodeID      string   // who the asker says to be
-	Incarnation [16]byte // of the cluster that the asker has been in; zero if in none, or if it would leave it
+	Incarnation [16]byte // that the cluster of which the asker has data was formed with; zero: it has none
 	Public      ed25519.PublicKey
 	Nonce       [32]byte
 }
@@ -53,8 +53,9 @@ const (
 	BadRequest   Code = 1 // the request cannot be read
 	NotProved    Code = 2 // the asker has none of our secrets
 	OtherCluster Code = 3 // it names another cluster, or has been in another
-	Denied       Code = 4 // the id is bound to another key, or revoked
+	Denied       Code = 4 // the id is bound to another key
 	NotNow       Code = 5 // nobody can say at present: ask again later
+	Revoked      Code = 6 // the id was revoked
 )
 
 // Refusal is an answer that gives no certificate.
@@ -127,8 +128,8 @@ func (k *Keys) OpenRequest(sealed []byte, b Binding) (*Asked, error) {
 	}
 }
 
-// Check says why a node of the given cluster gives no certificate to who asks it: it has been in another cluster, or its
-// key file names one. nil: there is no such reason.
+// Check says why a node of the given cluster, formed with that incarnation, gives no certificate to who asks it: it has
+// been in another cluster, or its key file names one. nil: there is no such reason.
 func (a *Asked) Check(cluster string, incarnation [16]byte) *Refusal {
 	switch {
 	case a.Cluster != cluster:

@@ -150,7 +150,7 @@ func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *
 			n.log.Info("the node has left the cluster and is stopping", "drain", s.Drain.Duration())
 		case <-ctx.Done():
 		case cause = <-run.failed:
-			told = false
+			told = n.table.Left() // it comes back only when an operator starts it
 			n.log.Error("a part of the node failed; the node is stopping", "err", cause)
 		}
 		ended = true
@@ -159,7 +159,11 @@ func runLife(ctx context.Context, w *world, s *settings, cert certificate, log *
 	if risen != nil {
 		<-risen // it starts nothing more
 	}
-	return told, errors.Join(cause, n.down(context.WithoutCancel(ctx), w, run))
+	err = n.down(context.WithoutCancel(ctx), w, run)
+	if cause == nil || errors.Is(err, cause) { // once is enough
+		return told, err
+	}
+	return told, errors.Join(cause, err)
 }
 
 // up starts the node and tells whoever waits for it.

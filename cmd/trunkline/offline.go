@@ -17,7 +17,7 @@ type offline struct {
 	inspect func(r io.Reader) (snapshotInfo, error)
 	// restore puts the table of a snapshot into the data directory of a stopped node, which begins a new generation of its
 	// cluster alone.
-	restore func(dataDir string, r io.Reader) error
+	restore func(dataDir string, r io.Reader) (restoreReport, error)
 	// recover makes a stopped node that has lost the other voters the only one of a new generation.
 	recover func(cfg recoverConfig) (recoverReport, error)
 }
@@ -35,6 +35,13 @@ type snapshotInfo struct {
 	Apps        int       `json:"apps"`
 	Instances   int       `json:"instances"`
 	States      int       `json:"states"`
+}
+
+// restoreReport is what restore has made.
+type restoreReport struct {
+	NewGeneration uint32   `json:"newGeneration"`
+	Revoked       []string `json:"revoked,omitempty"`    // shut out, as the snapshot says
+	Readmitted    []string `json:"readmitted,omitempty"` // shut out until now
 }
 
 // recoverConfig is what recover is told.
@@ -57,7 +64,7 @@ type recoverReport struct {
 
 // clusterFiles answers how package cluster does it.
 func clusterFiles() offline {
-	return offline{keygen: trust.Generate, inspect: inspectSnapshot, restore: cluster.RestoreSnapshot, recover: recoverNode}
+	return offline{keygen: trust.Generate, inspect: inspectSnapshot, restore: restoreSnapshot, recover: recoverNode}
 }
 
 func inspectSnapshot(r io.Reader) (snapshotInfo, error) {
@@ -69,6 +76,11 @@ func inspectSnapshot(r io.Reader) (snapshotInfo, error) {
 		Cluster: i.Cluster.Name, Incarnation: hex.EncodeToString(i.Cluster.Incarnation[:]), Generation: i.Cluster.Generation, Term: i.Term, Index: i.Index,
 		SavedAt: i.SavedAt, SavedBy: i.SavedBy, Bytes: i.Bytes, Apps: i.Stats.Apps, Instances: i.Stats.Instances, States: i.Stats.Rows,
 	}, nil
+}
+
+func restoreSnapshot(dataDir string, r io.Reader) (restoreReport, error) {
+	done, err := cluster.RestoreSnapshot(dataDir, r)
+	return restoreReport{done.Generation, done.Revoked, done.Readmitted}, err
 }
 
 func recoverNode(cfg recoverConfig) (recoverReport, error) {

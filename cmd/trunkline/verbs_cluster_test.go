@@ -131,9 +131,9 @@ func stillFiles(did *[]string) offline {
 			}
 			return snapshotInfo{Cluster: "shop", Incarnation: "0123456789abcdef0123456789abcdef", Generation: 1, Term: 7, Index: 119, SavedAt: then, SavedBy: "n1.1", Bytes: int64(len(text)), Apps: 2, Instances: 3, States: 40}, err
 		},
-		restore: func(dir string, _ io.Reader) error {
+		restore: func(dir string, _ io.Reader) (restoreReport, error) {
 			*did = append(*did, "restore "+dir)
-			return nil
+			return restoreReport{NewGeneration: 2, Revoked: []string{"n7"}, Readmitted: []string{"n9"}}, nil
 		},
 		recover: func(cfg recoverConfig) (recoverReport, error) {
 			if cfg.Apply {

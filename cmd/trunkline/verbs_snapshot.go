@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -134,11 +135,23 @@ func (c *snapshotRestoreCommand) Run(w *world) error {
 		return fmt.Errorf("restore a snapshot: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	if err := w.offline.restore(c.DataDir, f); err != nil {
+	done, err := w.offline.restore(c.DataDir, f)
+	if err != nil {
 		return fmt.Errorf("restore %s: %w", c.File, err)
 	}
-	return c.print(w, answer, func(t io.Writer) {
-		row(t, "restored", c.DataDir)
+	restored := struct {
+		snapshotAnswer
+		restoreReport
+	}{answer, done}
+	return c.print(w, restored, func(t io.Writer) {
+		row(t, "restored", fmt.Sprintf("%s, generation %d", c.DataDir, done.NewGeneration))
+		if len(done.Revoked) > 0 {
+			row(t, "revoked", strings.Join(done.Revoked, " "))
+		}
+		if len(done.Readmitted) > 0 {
+			row(t, "not revoked any more", strings.Join(done.Readmitted, " ")+": revoke them again")
+		}
+		row(t, "Nodes revoked after the snapshot was saved are not any more: revoke them again. See docs/operations/backup.md.")
 		row(t, "Next: start this node without --join, then the others with --join: they take over its table by themselves.")
 	})
 }
@@ -153,7 +166,7 @@ type recoverCommand struct {
 func (c *recoverCommand) Run(w *world) error {
 	found, err := w.offline.recover(recoverConfig{DataDir: c.DataDir})
 	if err != nil {
-		return fmt.Errorf("recover: %w", err)
+		return err
 	}
 	if !c.JSON {
 		if err := c.print(w, found, func(t io.Writer) { recoverRows(t, found) }); err != nil {
@@ -169,7 +182,7 @@ func (c *recoverCommand) Run(w *world) error {
 	}
 	done, err := w.offline.recover(recoverConfig{DataDir: c.DataDir, Apply: true})
 	if err != nil {
-		return fmt.Errorf("recover: %w", err)
+		return err
 	}
 	if c.JSON {
 		return printJSON(w.stdout, done)

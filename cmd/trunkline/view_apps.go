@@ -87,6 +87,9 @@ func noApp(id wire.AppID, err error) error {
 		return fmt.Errorf("app %s: %w (change it with `trunkline apps set`, give it another secret with `trunkline apps secret add`)", id, admin.ErrExists)
 	case errors.Is(err, placement.ErrFull):
 		return fmt.Errorf("app %s: %w: %w", id, err, admin.ErrRefused)
+	case unanswered(err):
+		return fmt.Errorf("%w: the cluster has not agreed to it (%w): does `trunkline status` show a leader? If not, see docs/operations/lost-quorum.md",
+			admin.ErrUnavailable, err)
 	}
 	return err
 }

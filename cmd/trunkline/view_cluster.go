@@ -177,11 +177,23 @@ func clusterError(err error) error {
 		return nil
 	case errors.Is(err, cluster.ErrNoNode):
 		return fmt.Errorf("%w (`trunkline members` lists them): %w", err, admin.ErrNotFound)
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, control.ErrNotSent), errors.Is(err, control.ErrUnknown),
-		errors.Is(err, placement.ErrStopped), errors.Is(err, placement.ErrUnknown), errors.Is(err, cluster.ErrNoLeader):
+	case unanswered(err):
 		return fmt.Errorf("%w (%w: is there a leader? `trunkline status`)", err, admin.ErrUnavailable)
 	}
 	return fmt.Errorf("%w: %w", err, admin.ErrRefused)
+}
+
+// unanswered says that the cluster did not decide, or that nobody knows what it has decided.
+func unanswered(err error) bool {
+	for _, target := range []error{
+		context.DeadlineExceeded, context.Canceled, control.ErrNotSent, control.ErrUnknown,
+		placement.ErrStopped, placement.ErrUnknown, cluster.ErrNoLeader,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
 }
 
 // changeTime bounds a change of the cluster that waits for a leader.
@@ -192,7 +204,7 @@ func (v clusterView) Leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeTime) // once begun it is carried out, whoever still listens
 	defer cancel()
 	err := v.table.Leave(ctx)
-	if err == nil {
+	if v.table.Left() {
 		v.leaving.Do(func() { close(v.left) })
 	}
 	return clusterError(err)
@@ -282,8 +294,12 @@ func keyError(err error) error {
 		return nil
 	case errors.Is(err, trust.ErrNoKey):
 		return fmt.Errorf("%w (`trunkline key status` lists them): %w", err, admin.ErrNotFound)
+	case errors.Is(err, cluster.ErrNotYet):
+		return fmt.Errorf("%w (`trunkline key status` shows who is in the way): %w", err, admin.ErrNotYet)
+	case unanswered(err):
+		return fmt.Errorf("%w (`trunkline key status` shows who does not answer): %w", err, admin.ErrUnavailable)
 	}
-	return fmt.Errorf("%w (`trunkline key status` shows who is in the way): %w", err, admin.ErrNotYet)
+	return fmt.Errorf("%w: %w", err, admin.ErrRefused)
 }
 
 // question is an operator's request as it crosses from node to node.

