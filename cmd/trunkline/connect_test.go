@@ -43,3 +43,13 @@ func TestConnectSaysThatThereIsNoDevApp(t *testing.T) {
 		t.Errorf("status %d: %s", status, th.err.String())
 	}
 }
+
+// Nobody is asked for what cannot be.
+func TestWhatIsNoStateIsMisuse(t *testing.T) {
+	for _, verb := range []string{"where", "connect"} {
+		th := newTheatre("", "TRUNKLINE_ADMIN", "127.0.0.1:1")
+		if status := play(t, th, verb, "NO_such!"); status != exitMisuse || !strings.Contains(th.err.String(), "base 36") {
+			t.Errorf("%s: status %d: %s", verb, status, th.err.String())
+		}
+	}
+}

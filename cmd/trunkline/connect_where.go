@@ -21,6 +21,9 @@ import (
 // configure finds out where to connect, with what token and trusting whom.
 func (c *connectCommand) configure(ctx context.Context, w *world) (sdk.ClientConfig, error) {
 	cfg := sdk.ClientConfig{State: c.State, Addrs: c.URL}
+	if err := checkState(c.State); err != nil {
+		return cfg, err
+	}
 	for _, text := range c.URL {
 		if err := checkClientURL(text); err != nil {
 			return cfg, err
