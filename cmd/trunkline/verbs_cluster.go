@@ -198,7 +198,10 @@ func (s *sure) confirm(w *world, warning, what, word string) error {
 	}
 	_, _ = fmt.Fprintf(w.stderr, "%s Type %s to go on: ", warning, what)
 	var typed string
-	_, _ = fmt.Fscanln(w.stdin, &typed)
+	_, err := fmt.Fscanln(w.stdin, &typed)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		_, _ = fmt.Fprintln(w.stderr) // nobody has pressed return
+	}
 	if typed != word {
 		return errors.New("nothing was done (--yes does it without asking)")
 	}

@@ -209,6 +209,9 @@ func TestVerbsThatTakeAwayAsk(t *testing.T) {
 			if want == exitFailed && (len(did) > 0 || !strings.Contains(th.err.String(), "nothing was done")) {
 				t.Errorf("%s, typed %q: did %q and said %s", tc.args, typed, did, th.err.String())
 			}
+			if typed == "" && !strings.Contains(th.err.String(), "to go on: \ntrunkline: ") {
+				t.Errorf("%s, at the end of the input: the answer is on the line of the question: %s", tc.args, th.err.String())
+			}
 		}
 	}
 }
