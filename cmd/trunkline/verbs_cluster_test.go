@@ -313,3 +313,15 @@ func TestStatusOfANodeWhoseClusterCannotBeAsked(t *testing.T) {
 		}
 	}
 }
+
+func TestForceRemoveSaysThatANodeIsLive(t *testing.T) {
+	for node, live := range map[string]bool{"n2": true, "n3": false} {
+		th := newTheatre(node+"\n", "TRUNKLINE_ADMIN", stillAdmin(t))
+		if status := play(t, th, "force-remove", node); status != exitDone {
+			t.Fatalf("status %d: %s", status, th.err.String())
+		}
+		if strings.Contains(th.err.String(), "live now") != live || strings.Contains(th.out.String(), "was live") != live {
+			t.Errorf("%s: asks %q and says %q", node, th.err.String(), th.out.String())
+		}
+	}
+}
