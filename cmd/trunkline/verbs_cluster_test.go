@@ -155,7 +155,7 @@ func TestOfflineVerbsPrintTablesAndJSON(t *testing.T) {
 	}
 	address := stillAdmin(t)
 	for name, args := range map[string]string{
-		"snapshot-save":    "snapshot save saved.snap --admin " + address,
+		"snapshot-save":    "snapshot save saved.snap --overwrite --admin " + address,
 		"snapshot-inspect": "snapshot inspect table.snap",
 		"snapshot-restore": "snapshot restore table.snap --data-dir data --yes",
 		"recover":          "recover --data-dir data --yes",
@@ -213,6 +213,18 @@ func TestVerbsThatTakeAwayAsk(t *testing.T) {
 				t.Errorf("%s, at the end of the input: the answer is on the line of the question: %s", tc.args, th.err.String())
 			}
 		}
+	}
+}
+
+func TestSnapshotsReplaceNoFileUnasked(t *testing.T) {
+	file := write(t, "table.snap", "yesterday's", 0o600)
+	th := newTheatre("", "TRUNKLINE_ADMIN", stillAdmin(t))
+	th.offline = stillFiles(new([]string))
+	if status := play(t, th, "snapshot", "save", file); status != exitFailed || !strings.Contains(th.err.String(), "--overwrite") {
+		t.Errorf("status %d: %s", status, th.err.String())
+	}
+	if text, err := os.ReadFile(file); string(text) != "yesterday's" {
+		t.Errorf("the file has %q, %v", text, err)
 	}
 }
 
