@@ -83,7 +83,7 @@ type MemberList struct {
 type ClusterStatus struct {
 	Cluster     string       `json:"cluster"`     // its name, from the key file
 	Incarnation string       `json:"incarnation"` // 32 hex digits, made when it formed
-	Generation  uint32       `json:"generation"`  // recoveries and restores, and one
+	Generation  uint32       `json:"generation"`  // higher after each recovery and restore; minutes of the clock, about
 	Profile     string       `json:"profile"`     // "one-region" or "multi-region"
 	Region      string       `json:"region"`      // of the node that formed it; its voters are preferred
 	AskedAt     string       `json:"askedAt"`     // node that answers
