@@ -26,7 +26,7 @@ type Cluster interface {
 	// Members lists every node that the table or gossip knows, in the order of their names.
 	Members(ctx context.Context) ([]Member, error)
 	// ClusterStatus asks every member how it is, for at most two seconds. One that does not answer is listed with its
-	// Error. The port fills in Unreachable.
+	// Error, and so is one that has no session and is still a server of raft. The port fills in Unreachable.
 	ClusterStatus(ctx context.Context) (ClusterStatus, error)
 	// Peers lists the servers of raft's configuration as this node knows it.
 	Peers(ctx context.Context) (Peers, error)
@@ -83,7 +83,7 @@ type MemberList struct {
 type ClusterStatus struct {
 	Cluster     string       `json:"cluster"`     // its name, from the key file
 	Incarnation string       `json:"incarnation"` // 32 hex digits, made when it formed
-	Generation  uint32       `json:"generation"`  // recoveries and restores, and one
+	Generation  uint32       `json:"generation"`  // higher after each recovery and restore; minutes of the clock, about
 	Profile     string       `json:"profile"`     // "one-region" or "multi-region"
 	Region      string       `json:"region"`      // of the node that formed it; its voters are preferred
 	AskedAt     string       `json:"askedAt"`     // node that answers

@@ -2,8 +2,9 @@ package main
 
 import (
 	"fmt"
-	"maps"
 	"slices"
+
+	"github.com/alecthomas/kong"
 )
 
 type configCommand struct {
@@ -16,7 +17,7 @@ type configCheckCommand struct {
 }
 
 // Run checks the settings and everything they name, and binds nothing.
-func (c *configCheckCommand) Run(w *world, src *sources) error {
+func (c *configCheckCommand) Run(w *world, k *kong.Context, src *sources) error {
 	if err := c.check(); err != nil {
 		return err
 	}
@@ -28,9 +29,34 @@ func (c *configCheckCommand) Run(w *world, src *sources) error {
 	if err := c.checkFiles(); err != nil {
 		return err
 	}
-	for _, flag := range slices.Sorted(maps.Keys(src.origin)) {
-		_, _ = fmt.Fprintf(w.stdout, "--%s: from %s\n", flag, src.origin[flag])
+	for _, line := range origins(k, src) {
+		_, _ = fmt.Fprintln(w.stdout, line)
 	}
 	_, _ = fmt.Fprintln(w.stdout, "The configuration is good.")
 	return nil
+}
+
+// origins says of each setting where its value comes from.
+func origins(k *kong.Context, src *sources) (lines []string) {
+	typed := make(map[string]bool)
+	for _, p := range k.Path {
+		if p.Flag != nil && !p.Resolved {
+			typed[p.Flag.Name] = true
+		}
+	}
+	for _, flag := range k.Flags() {
+		name, origin := flag.Name, src.origin[flag.Name]
+		switch {
+		case name == "help" || name == "for":
+			continue
+		case typed[name]:
+			lines = append(lines, fmt.Sprintf("--%s: from the command line", name))
+		case origin != "":
+			lines = append(lines, fmt.Sprintf("--%s: from %s", name, origin))
+		default:
+			lines = append(lines, fmt.Sprintf("--%s: default", name))
+		}
+	}
+	slices.Sort(lines)
+	return lines
 }

@@ -3,33 +3,28 @@ package main
 import (
 	"bufio"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/netip"
-	"net/url"
 	"strconv"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/trunkline-edge/trunkline/admin"
 	"github.com/trunkline-edge/trunkline/sdk"
 )
 
 type connectCommand struct {
 	remote
-	State     string `arg:"" help:"The state's id, base 36. One that nobody has yet is placed by connecting."`
-	App       string `help:"App of the state; its first digits or its name will do." placeholder:"APP" default:"dev"`
-	URL       string `name:"url" help:"Where to connect: ws://HOST:PORT, wss://, tcp:// or tls://. Default: what the node at --admin says." placeholder:"URL"`
-	CA        string `name:"ca" help:"Certificates in PEM to trust besides the system's. Default: the throw-away one of dev." placeholder:"FILE"`
-	TokenFile string `help:"File (mode 0600) with a token; TRUNKLINE_TOKEN holds it otherwise. Default: the node at --admin mints one." placeholder:"FILE"`
-	User      string `help:"Id of the user that the minted token is for." placeholder:"ID"`
-	Timeout   span   `help:"Give up when there is no connection after this time." placeholder:"TIME" default:"10s"`
-	Wait      span   `help:"How long to wait for answers when the input ends." placeholder:"TIME" default:"1s"`
+	State     string   `arg:"" help:"The state's id, base 36. One that nobody has yet is placed by connecting."`
+	App       string   `help:"App of the state; its first digits or its name will do." placeholder:"APP" default:"dev"`
+	URL       []string `name:"url" help:"Where to connect: ws://HOST:PORT, wss://, tcp:// or tls://. Of several, another one when one fails. Default: what the nodes at --admin say, of which there may be several here, too." placeholder:"URL"`
+	CA        string   `name:"ca" help:"Certificates in PEM to trust besides the system's. Default: the throw-away one of dev." placeholder:"FILE"`
+	TokenFile string   `help:"File (mode 0600) with a token; TRUNKLINE_TOKEN holds it otherwise. Default: the node at --admin mints one." placeholder:"FILE"`
+	User      string   `help:"Id of the user that the minted token is for." placeholder:"ID"`
+	Timeout   span     `help:"Give up when there is no connection after this time." placeholder:"TIME" default:"10s"`
+	Wait      span     `help:"How long to wait for answers when the input ends." placeholder:"TIME" default:"1s"`
 }
 
 // maxLine bounds one line of the terminal.
@@ -53,7 +48,7 @@ func (c *connectCommand) Run(ctx context.Context, w *world) error {
 		}
 	}
 	cfg.OnGap = func(g sdk.Gap) { _, _ = fmt.Fprintf(w.stderr, "messages may be missing: %s\n", gapWords(g)) }
-	cfg.Log = slog.New(slog.NewTextHandler(w.stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime}))
+	cfg.Log = slog.New(setbacks{slog.NewTextHandler(w.stderr, &slog.HandlerOptions{ReplaceAttr: withoutTime})})
 	client, err := sdk.NewClient(cfg)
 	if err != nil {
 		return misuse{err}
@@ -98,6 +93,17 @@ func (c *connectCommand) converse(ctx context.Context, cancel context.CancelFunc
 	}
 }
 
+// setbacks leaves out what the client logs of its connections: they are printed in words.
+type setbacks struct{ slog.Handler }
+
+// Handle passes everything else on.
+func (s setbacks) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == "connected" {
+		return nil
+	}
+	return s.Handler.Handle(ctx, r)
+}
+
 // withoutTime leaves the time out of what connect logs: it is read as it happens.
 func withoutTime(_ []string, a slog.Attr) slog.Attr {
 	if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
@@ -112,78 +118,6 @@ func (c *connectCommand) explain(ctx context.Context, err error) error {
 		return nil
 	}
 	return fmt.Errorf("connect %s: %w", c.State, err)
-}
-
-// configure finds out where to connect, with what token and trusting whom.
-func (c *connectCommand) configure(ctx context.Context, w *world) (sdk.ClientConfig, error) {
-	cfg := sdk.ClientConfig{State: c.State}
-	client, err := c.client()
-	if err != nil {
-		return cfg, err
-	}
-	if cfg.App, err = findApp(ctx, client, c.App); err != nil {
-		return cfg, err
-	}
-	address, ca := c.URL, c.CA
-	if address == "" {
-		st, err := client.Status(ctx)
-		if err != nil {
-			return cfg, err
-		}
-		if address, err = clientURL(st, c.Admin); err != nil {
-			return cfg, err
-		}
-		ca = or(ca, st.CAFile)
-	}
-	cfg.Addrs = []string{address}
-	if ca != "" {
-		var pool *x509.CertPool
-		if pool, err = certPool("--ca", ca); err != nil {
-			return cfg, err
-		}
-		cfg.RootCAs = pool
-	}
-	if token, ok := w.env(envPrefix + "TOKEN"); ok {
-		cfg.Token = token
-	}
-	if c.TokenFile != "" {
-		token, err := readSecret("--token-file", c.TokenFile)
-		if err != nil {
-			return cfg, err
-		}
-		cfg.Token = string(token)
-	}
-	if cfg.Token == "" {
-		cfg.TokenSource = func(ctx context.Context) (string, error) {
-			t, err := client.MintToken(ctx, cfg.App, admin.TestToken{User: c.User})
-			return t.Token, err
-		}
-	}
-	return cfg, nil
-}
-
-// clientURL answers where a node's clients connect, seen from where its
-// operators' port is reached.
-func clientURL(st admin.Status, adminURL string) (string, error) {
-	if len(st.Addresses["client"]) == 0 {
-		return "", fmt.Errorf("the node does not say where its clients connect: give --url")
-	}
-	host, port, err := net.SplitHostPort(st.Addresses["client"][0])
-	if err != nil {
-		return "", fmt.Errorf("the node's client address: %w", err)
-	}
-	if addr, err := netip.ParseAddr(host); err == nil && addr.IsUnspecified() {
-		u, err := url.Parse(adminURL)
-		if err != nil {
-			return "", fmt.Errorf("--admin: %w", err)
-		}
-		host = u.Hostname()
-	}
-	scheme := "ws"
-	if st.TLS == "on" {
-		scheme = "wss"
-	}
-	return scheme + "://" + net.JoinHostPort(host, port), nil
 }
 
 // sendLines sends each line of in as one message, without its end.

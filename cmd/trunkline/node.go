@@ -218,6 +218,9 @@ func (n *node) start(ctx context.Context, run *stages) error {
 	run.start(ctx, "table", n.table.Run)
 	// The operators' port before anything else: a node that does not come up can be looked at.
 	run.start(ctx, "admin", n.admin.Run)
+	// Load balancers are answered from here on, clients once there is something to serve them with.
+	room := openWaitingRoom(ctx, n, n.bound["client"])
+	defer room.leave()
 	if err := n.table.Joined(ctx); err != nil {
 		return fmt.Errorf("join the cluster: %w", err)
 	}
@@ -252,6 +255,7 @@ func (n *node) start(ctx context.Context, run *stages) error {
 	for _, ln := range n.bound["tcp"] {
 		run.start(ctx, "tcp clients", func(ctx context.Context) error { return n.client.ServeTCP(ctx, ln) })
 	}
+	room.leave()
 	for _, ln := range n.bound["client"] {
 		run.start(ctx, "http clients", func(ctx context.Context) error { return n.client.ServeHTTP(ctx, ln) })
 	}

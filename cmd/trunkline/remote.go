@@ -40,6 +40,15 @@ func (r *reading) client() (*admin.Client, error) {
 const maxCAFile = 4 << 20
 
 func (n *remote) client() (*admin.Client, error) {
+	list, err := n.clientsOf(n.Admin)
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// clientsOf answers a client for each address.
+func (n *remote) clientsOf(addresses ...string) ([]*admin.Client, error) {
 	var token admin.Secret
 	if n.AdminTokenFile != "" {
 		var err error
@@ -56,11 +65,15 @@ func (n *remote) client() (*admin.Client, error) {
 		}
 		transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
-	c, err := admin.NewClient(n.Admin, token, transport)
-	if err != nil {
-		return nil, misuse{fmt.Errorf("--admin: %w", err)}
+	out := make([]*admin.Client, 0, len(addresses))
+	for _, address := range addresses {
+		c, err := admin.NewClient(address, token, transport)
+		if err != nil {
+			return nil, misuse{fmt.Errorf("--admin: %w", err)}
+		}
+		out = append(out, c)
 	}
-	return c, nil
+	return out, nil
 }
 
 // certPool answers the system's certificates and those of a file.

@@ -97,12 +97,16 @@ func TestHelpIsDone(t *testing.T) {
 func TestConfigCheckSaysWhereSettingsComeFrom(t *testing.T) {
 	file := write(t, "c.yaml", "tls: 'off'\ndata-dir: /var/lib/trunkline\n", 0o644)
 	th := newTheatre("", "TRUNKLINE_REGION", "eu", "TRUNKLINE_CONFIG", file)
-	if status := play(t, th, "config", "check"); status != exitDone {
+	if status := play(t, th, "config", "check", "--grace=2s"); status != exitDone {
 		t.Fatalf("status %d: %s", status, th.err.String())
 	}
-	want := "--config: from environment variable TRUNKLINE_CONFIG\n--data-dir: from " + file + "\n--region: from environment variable TRUNKLINE_REGION\n--tls: from " + file + "\nThe configuration is good.\n"
-	if got := th.out.String(); got != want {
-		t.Errorf("got\n%swant\n%s", got, want)
+	for _, want := range []string{
+		"--config: from environment variable TRUNKLINE_CONFIG", "--data-dir: from " + file, "--region: from environment variable TRUNKLINE_REGION",
+		"--tls: from " + file, "--grace: from the command line", "--hold: default", "The configuration is good.",
+	} {
+		if !strings.Contains("\n"+th.out.String(), "\n"+want+"\n") {
+			t.Errorf("%q is missing:\n%s", want, th.out.String())
+		}
 	}
 	if status := play(t, newTheatre(""), "config", "check", "--for", "dev"); status != exitDone {
 		t.Errorf("dev without anything: status %d", status)

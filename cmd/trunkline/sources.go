@@ -73,6 +73,9 @@ func (s *sources) explain(err error) error {
 	if flag, _, ok := strings.Cut(err.Error(), `: expected value`); ok && strings.HasSuffix(err.Error(), `(<EOL>)`) {
 		return fmt.Errorf("%s: the value is missing", flag)
 	}
+	if s.err != nil && strings.HasSuffix(err.Error(), s.err.Error()) { // kong names the flag that it was looked for
+		return fmt.Errorf("--config: %w", s.err)
+	}
 	for flag, origin := range s.origin {
 		if strings.HasPrefix(err.Error(), "--"+flag+":") || strings.HasPrefix(err.Error(), "--"+flag+" ") || strings.HasPrefix(err.Error(), "--"+flag+"=") {
 			return fmt.Errorf("%w (from %s)", err, origin)
@@ -113,7 +116,7 @@ func (s *sources) readFile(ctx *kong.Context, flags []*kong.Flag) error {
 	}
 	f, err := os.Open(s.path)
 	if err != nil {
-		s.err = fmt.Errorf("read the configuration: %w", err)
+		s.err = err
 		return s.err
 	}
 	defer func() { _ = f.Close() }()

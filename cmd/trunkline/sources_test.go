@@ -190,3 +190,13 @@ func TestAnyFileIsRefusedOrKnown(t *testing.T) {
 		}
 	})
 }
+
+// What is wrong with a file is not blamed on the first flag that was looked for in it.
+func TestConfigIsToBlameForItsFile(t *testing.T) {
+	for file, says := range map[string]string{write(t, "bad.yaml", "nodeid: n1\n", 0o644): "line 1: unknown key", "/nowhere.yaml": "no such file"} {
+		th := newTheatre("")
+		if status := play(t, th, "serve", "--config", file); status != exitMisuse || !strings.HasPrefix(th.err.String(), "trunkline: --config: ") || !strings.Contains(th.err.String(), says) {
+			t.Errorf("status %d: %s", status, th.err.String())
+		}
+	}
+}

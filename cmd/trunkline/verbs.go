@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trunkline-edge/trunkline/admin"
+	"github.com/trunkline-edge/trunkline/wire"
 )
 
 type statusCommand struct {
@@ -197,8 +198,19 @@ type whereCommand struct {
 	State string `arg:"" help:"The state's id, base 36."`
 }
 
+// checkState refuses what is no state's id before anybody is asked.
+func checkState(text string) error {
+	if _, err := wire.ParseStateID(text); err != nil {
+		return misused("%q is no state's id: want letters and digits, a number in base 36 below 2^64", clip(text))
+	}
+	return nil
+}
+
 // Run finds a state.
 func (c *whereCommand) Run(ctx context.Context, w *world) error {
+	if err := checkState(c.State); err != nil {
+		return err
+	}
 	client, err := c.client()
 	if err != nil {
 		return err

@@ -198,7 +198,10 @@ func (s *sure) confirm(w *world, warning, what, word string) error {
 	}
 	_, _ = fmt.Fprintf(w.stderr, "%s Type %s to go on: ", warning, what)
 	var typed string
-	_, _ = fmt.Fscanln(w.stdin, &typed)
+	_, err := fmt.Fscanln(w.stdin, &typed)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		_, _ = fmt.Fprintln(w.stderr) // nobody has pressed return
+	}
 	if typed != word {
 		return errors.New("nothing was done (--yes does it without asking)")
 	}
@@ -253,10 +256,16 @@ func (c *forceRemoveCommand) Run(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	warning := fmt.Sprintf("This takes the node %s out of the cluster as if it were gone for good: its session ends, and states whose backends were on it move. If it runs still, ask it to leave instead.", clip(c.Node))
+	warning := fmt.Sprintf("This takes the node %s out of the cluster as if it were gone for good: its session ends, and states whose backends were on it move.", clip(c.Node))
 	members, err := client.Members(ctx)
 	if err != nil {
 		return err
+	}
+	live := slices.ContainsFunc(members, func(m admin.Member) bool { return m.NodeID == c.Node && m.State == "live" })
+	if live {
+		warning += " It is live now: have it leave instead (`trunkline leave` there)."
+	} else {
+		warning += " If it runs still, have it leave instead (`trunkline leave` there)."
 	}
 	if slices.ContainsFunc(members, func(m admin.Member) bool { return m.NodeID == c.Node && m.State == "revoked" }) {
 		warning += " It is revoked, and this lifts that: a certificate that it still has is good again."
@@ -268,7 +277,12 @@ func (c *forceRemoveCommand) Run(ctx context.Context, w *world) error {
 	if err != nil {
 		return err
 	}
-	return c.print(w, removed, func(t io.Writer) { row(t, "removed", removed.NodeID) })
+	return c.print(w, removed, func(t io.Writer) {
+		row(t, "removed", removed.NodeID)
+		if live {
+			row(t, "It was live: stop it, or it joins anew.")
+		}
+	})
 }
 
 type revokeCommand struct {

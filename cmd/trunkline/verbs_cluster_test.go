@@ -155,7 +155,7 @@ func TestOfflineVerbsPrintTablesAndJSON(t *testing.T) {
 	}
 	address := stillAdmin(t)
 	for name, args := range map[string]string{
-		"snapshot-save":    "snapshot save saved.snap --admin " + address,
+		"snapshot-save":    "snapshot save saved.snap --overwrite --admin " + address,
 		"snapshot-inspect": "snapshot inspect table.snap",
 		"snapshot-restore": "snapshot restore table.snap --data-dir data --yes",
 		"recover":          "recover --data-dir data --yes",
@@ -209,7 +209,22 @@ func TestVerbsThatTakeAwayAsk(t *testing.T) {
 			if want == exitFailed && (len(did) > 0 || !strings.Contains(th.err.String(), "nothing was done")) {
 				t.Errorf("%s, typed %q: did %q and said %s", tc.args, typed, did, th.err.String())
 			}
+			if typed == "" && !strings.Contains(th.err.String(), "to go on: \ntrunkline: ") {
+				t.Errorf("%s, at the end of the input: the answer is on the line of the question: %s", tc.args, th.err.String())
+			}
 		}
+	}
+}
+
+func TestSnapshotsReplaceNoFileUnasked(t *testing.T) {
+	file := write(t, "table.snap", "yesterday's", 0o600)
+	th := newTheatre("", "TRUNKLINE_ADMIN", stillAdmin(t))
+	th.offline = stillFiles(new([]string))
+	if status := play(t, th, "snapshot", "save", file); status != exitFailed || !strings.Contains(th.err.String(), "--overwrite") {
+		t.Errorf("status %d: %s", status, th.err.String())
+	}
+	if text, err := os.ReadFile(file); string(text) != "yesterday's" {
+		t.Errorf("the file has %q, %v", text, err)
 	}
 }
 
@@ -307,6 +322,18 @@ func TestStatusOfANodeWhoseClusterCannotBeAsked(t *testing.T) {
 		}
 		if got := spareWord(c); got != want {
 			t.Errorf("%s: %s", voters, got)
+		}
+	}
+}
+
+func TestForceRemoveSaysThatANodeIsLive(t *testing.T) {
+	for node, live := range map[string]bool{"n2": true, "n3": false} {
+		th := newTheatre(node+"\n", "TRUNKLINE_ADMIN", stillAdmin(t))
+		if status := play(t, th, "force-remove", node); status != exitDone {
+			t.Fatalf("status %d: %s", status, th.err.String())
+		}
+		if strings.Contains(th.err.String(), "live now") != live || strings.Contains(th.out.String(), "was live") != live {
+			t.Errorf("%s: asks %q and says %q", node, th.err.String(), th.out.String())
 		}
 	}
 }

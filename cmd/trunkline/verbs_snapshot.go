@@ -43,10 +43,14 @@ type snapshotSaveCommand struct {
 	remote
 	listing
 	oneSnapshot
+	Overwrite bool `help:"Replace the file if there is one."`
 }
 
 // Run writes the file in one step, and only when it is whole.
 func (c *snapshotSaveCommand) Run(ctx context.Context, w *world) error {
+	if _, err := os.Lstat(c.File); err == nil && !c.Overwrite {
+		return fmt.Errorf("save a snapshot: %s is there already: name another file, or have it replaced with --overwrite", c.File)
+	}
 	client, err := c.client()
 	if err != nil {
 		return err

@@ -235,7 +235,6 @@ func TestFailuresSayWhatToDo(t *testing.T) {
 	for _, tc := range []struct{ args, says string }{
 		{"status --admin 127.0.0.1:1", "--admin"},
 		{"where zz --admin " + address, "trunkline states"},
-		{"where ! --admin " + address, "base 36"},
 		{"states --app ffff00 --admin " + address, "trunkline apps list"},
 		{"apps set dev --login /nowhere.json --max-states 1 --admin " + address, "--login"},
 		{"status --admin-token-file /nowhere --admin " + address, "--admin-token-file"},

@@ -90,7 +90,25 @@ func (v clusterView) ClusterStatus(ctx context.Context) (admin.ClusterStatus, er
 	for _, st := range v.table.Status(ctx) {
 		out.Nodes = append(out.Nodes, nodeStatusOf(st))
 	}
+	out.Nodes = append(out.Nodes, missing(v.table.Members())...)
 	return out, nil
+}
+
+// missing are the nodes that raft counts on and that have no session, so that nobody could be asked.
+func missing(members []cluster.Member) (out []admin.NodeStatus) {
+	for _, m := range members {
+		if m.Session != 0 || m.Role == "" {
+			continue
+		}
+		state := m.State
+		if m.Revoked {
+			state = "revoked"
+		}
+		out = append(out, admin.NodeStatus{
+			NodeID: m.Node, Role: m.Role, ContactMillis: -1, Error: fmt.Sprintf("%s: its session is over; raft still lists it as a %s", state, m.Role),
+		})
+	}
+	return out
 }
 
 func profileName(p uint8) string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/trunkline-edge/trunkline/admin"
@@ -37,5 +38,18 @@ func TestErrorsOfClusterChanges(t *testing.T) {
 		if got := c.change(fmt.Errorf("revoke: %w", c.err)); !errors.Is(got, c.want) {
 			t.Errorf("%v is answered as %v, want %v", c.err, got, c.want)
 		}
+	}
+}
+
+// A dead voter stays in sight: the others wait for it to agree on anything.
+func TestStatusShowsNodesThatAreGone(t *testing.T) {
+	got := missing([]cluster.Member{
+		{Node: "n1", Session: 4, Role: "voter", State: "live"},
+		{Node: "n2", Role: "voter", State: "gone"},
+		{Node: "n3", State: "left"},
+		{Node: "n4", Role: "non-voter", State: "gone", Revoked: true},
+	})
+	if len(got) != 2 || got[0].NodeID != "n2" || !strings.HasPrefix(got[0].Error, "gone") || got[1].NodeID != "n4" || !strings.HasPrefix(got[1].Error, "revoked") {
+		t.Errorf("%+v", got)
 	}
 }

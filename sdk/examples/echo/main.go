@@ -4,7 +4,10 @@
 //	go run ./cmd/trunkline dev
 //	go run ./sdk/examples/echo
 //
-// every state of the development app is such a room.
+// every state of the development app is such a room. With an app of your own and
+// several nodes, name its secret and some of their tunnel ports:
+//
+//	APP_SECRET=... go run ./sdk/examples/echo -coordinator 10.0.0.1:7147,10.0.0.2:7147
 package main
 
 import (
@@ -13,17 +16,23 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/trunkline-edge/trunkline/sdk"
 )
 
 func main() {
-	addr := flag.String("coordinator", "localhost:7147", "tunnel `address` of a coordinator")
+	addrs := flag.String("coordinator", "localhost:7147", "tunnel `addresses` of coordinators, with commas between")
 	plain := flag.Bool("plain", true, "speak to it without TLS")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "echo is a backend in whose rooms everyone hears what anyone says.\n"+
+			"The environment's APP_SECRET is its app's secret; without, it serves the app of `trunkline dev`.")
+		flag.PrintDefaults()
+	}
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, *addr, *plain, secret()); err != nil {
+	if err := run(ctx, strings.Split(*addrs, ","), *plain, secret()); err != nil {
 		fmt.Fprintln(os.Stderr, "echo:", err)
 		os.Exit(1)
 	}
@@ -37,9 +46,9 @@ func secret() sdk.Secret {
 	return "dev-secret"
 }
 
-func run(ctx context.Context, addr string, plain bool, secret sdk.Secret) error {
+func run(ctx context.Context, addrs []string, plain bool, secret sdk.Secret) error {
 	backend, err := sdk.NewBackend(sdk.BackendConfig{
-		Addrs: []string{addr}, Plain: plain, Secret: secret,
+		Addrs: addrs, Plain: plain, Secret: secret,
 		Login: &sdk.Login{Anonymous: &sdk.AnonymousLogin{Separator: "-"}},
 	}, sdk.Handlers{
 		Message: func(room *sdk.State, _ *sdk.Session, data []byte) {
