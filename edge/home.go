@@ -133,11 +133,23 @@ func (h *home) snapshot() []*room {
 }
 
 // attach makes a the instance's tunnel: users who left meanwhile are taken off, then every waiting room lives again.
-func (h *home) attach(a *attachment) {
+// It reports false, and does nothing, where a newer attachment has been registered.
+func (h *home) attach(a *attachment) bool {
 	h.turn.Lock()
-	h.attachInTurn(a)
+	newest := a.gen >= h.genNow()
+	if newest {
+		h.attachInTurn(a)
+	}
 	h.turn.Unlock()
 	a.tun.Flush()
+	return newest
+}
+
+// expect notes a registration: older attachments come too late.
+func (h *home) expect(gen wire.Gen) {
+	h.mu.Lock()
+	h.gen = max(h.gen, gen)
+	h.mu.Unlock()
 }
 
 func (h *home) attachInTurn(a *attachment) {
