@@ -146,15 +146,28 @@ func (h *home) snapshot() []*room {
 	return out
 }
 
-// attach makes a, which is here, the instance's tunnel: a route to where it was before is given up, users who left meanwhile are taken off, then every waiting room lives again.
-func (h *home) attach(a *attachment) {
+// attach makes a, which is here, the instance's tunnel: a route to where it was before is given up, users who left
+// meanwhile are taken off, then every waiting room lives again. It reports false, and does nothing, where a newer
+// attachment has been registered.
+func (h *home) attach(a *attachment) bool {
 	h.turn.Lock()
-	if old := h.live.Load(); old != nil && old.away() {
-		h.router.leaveRouteInTurn(old)
+	newest := a.gen >= h.genNow()
+	if newest {
+		if old := h.live.Load(); old != nil && old.away() {
+			h.router.leaveRouteInTurn(old)
+		}
+		h.attachInTurn(a)
 	}
-	h.attachInTurn(a)
 	h.turn.Unlock()
 	a.tun.Flush()
+	return newest
+}
+
+// expect notes a registration: older attachments come too late.
+func (h *home) expect(gen wire.Gen) {
+	h.mu.Lock()
+	h.gen = max(h.gen, gen)
+	h.mu.Unlock()
 }
 
 func (h *home) attachInTurn(a *attachment) {

@@ -182,7 +182,9 @@ func (r *Router) serveRegistered(ctx context.Context, reg *tunnel.Registration, 
 	if a.legacy {
 		r.layGhosts(storeKey{app, reg.StoreID}, a)
 	}
-	a.home.attach(a)
+	if !r.closeOlder(ctx, a) || !a.home.attach(a) {
+		tun.Close(wire.CodeTakenOver.String()) // a newer one has registered meanwhile
+	}
 	r.syncs.tell()
 	if a.syncing.Load() {
 		r.spawn(func(ctx context.Context) { r.awaitNodes(ctx, a) })
@@ -353,6 +355,25 @@ func (r *Router) delayRefusal(ctx context.Context, key storeKey) {
 	}
 }
 
+// closeOlder closes a tunnel that came to life after the registration looked for one, and waits for its reader.
+func (r *Router) closeOlder(ctx context.Context, a *attachment) bool {
+	old := a.home.live.Load()
+	if old == nil || old.away() {
+		return true
+	}
+	if old.gen > a.gen {
+		return false
+	}
+	r.stats.takeovers.Add(1)
+	old.local.Close(wire.CodeTakenOver.String())
+	select {
+	case <-old.ended:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // homeFor returns the home of a registered instance.
 func (r *Router) homeFor(got placement.Attached, q *placement.RegisterRequest) *home {
 	r.mu.Lock()
@@ -363,6 +384,7 @@ func (r *Router) homeFor(got placement.Attached, q *placement.RegisterRequest) *
 		h = newHome(r, got.Instance, q.App, q.StoreID, !q.Native, got.Gen)
 		r.homes[got.Instance] = h
 	}
+	h.expect(got.Gen)
 	return h
 }
 

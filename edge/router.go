@@ -50,6 +50,7 @@ type Router struct {
 	stats   stats
 	creates creates
 	lobbies lobbies
+	earlier []placement.Instance // that were there before this Router
 	denied  expiring[roomKey, struct{}]
 	ghosts  expiring[storeKey, haunting]
 	buckets buckets
@@ -104,6 +105,7 @@ func New(cfg Config, deps Deps) (*Router, error) {
 	r := &Router{
 		cfg: cfg, log: deps.Log, placer: deps.Placer, table: deps.Placer.Table(), node: deps.Placer.Node(), tcfg: deps.Tunnel,
 		probe:     deps.Probe,
+		earlier:   deps.Placer.Table().AllInstances(),
 		placing:   make(chan struct{}, placementsAtOnce),
 		homes:     make(map[wire.InstanceID]*home),
 		hungry:    make(map[wire.AppID]map[*room]struct{}),
@@ -197,7 +199,7 @@ func (r *Router) adopt() {
 	for _, s := range r.table.Sessions() {
 		alone = alone && (s.ID == r.node || s.Node == r.name)
 	}
-	for _, in := range r.table.AllInstances() {
+	for _, in := range r.earlier {
 		if !alone && in.Node != r.node {
 			continue
 		}
@@ -211,6 +213,7 @@ func (r *Router) adopt() {
 		}
 		r.mu.Unlock()
 	}
+	r.earlier = nil
 }
 
 // Drain refuses new sessions and asks everybody to go elsewhere: native instances by a go-away, clients by a close that
