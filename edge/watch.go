@@ -172,14 +172,14 @@ func (r *Router) bury(h *home) {
 // rowChanged makes a room agree with what the table says of its state.
 func (r *Router) rowChanged(key roomKey) {
 	rm := r.rooms.find(key)
-	row, ok := r.table.Lookup(key.app, key.state)
 	if rm == nil {
-		if ok && row.Tentative && row.Node == r.node && r.connects() {
+		if row, ok := r.table.Lookup(key.app, key.state); ok && row.Tentative && row.Node == r.node && r.connects() {
 			r.noteTentative(key, row.Epoch) // the node that asked for it may not live to come here
 		}
 		return
 	}
 	rm.mu.Lock()
+	row, ok := r.table.Lookup(key.app, key.state) // under the lock: the room may come to live by a newer row meanwhile
 	h := rm.home
 	same := ok && !row.Free && h != nil && h.id == row.Instance && rm.epoch == row.Epoch
 	created := rm.creator
