@@ -102,15 +102,16 @@ func (n *Node) removed(err error) error {
 	return fmt.Errorf("%w: %w", ErrSessionOver, errRemoved)
 }
 
-// doubt finds out, while this node holds no lease, whether the cluster has gone on without it: an entry that says so does
-// not reach who was shut out.
+// doubt finds out, when this node's lease was not renewed three times, whether the cluster has gone on without it: an entry
+// that says so does not reach who was shut out, and his clients must not wait for the end of the lease.
 func (n *Node) doubt(ctx context.Context) error {
 	checks := n.every(lineEvery)
 	for {
 		if err := sleep(ctx, time.Second); err != nil {
 			return err
 		}
-		if _, held := n.Lease(); held || n.going() {
+		times := n.times()
+		if until, _ := n.Lease(); n.going() || until.Sub(n.cfg.Now()) > times.Lease-3*times.Renew {
 			continue
 		}
 		for _, addr := range n.addresses(ctx) {

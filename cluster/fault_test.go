@@ -386,6 +386,7 @@ func TestSnapshotIsSavedAndRestored(t *testing.T) {
 	}
 	for _, name := range []string{"n1", "n2"} {
 		other := c.Node(name)
+		other.Join = []string{n.Host.Addr(clustertest.NodePort)} // or it is the only voter of what there was, and goes on alone
 		other.Start()
 		c.Until(name+" follows", func() bool { return other.Joined().Table().Generation() == generation })
 	}

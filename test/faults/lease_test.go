@@ -155,7 +155,7 @@ func TestRevokedNodeIsOut(t *testing.T) {
 			return !open && len(rest[0].Get().Peers()) == 2
 		})
 		took := time.Since(began)
-		w.t.Logf("out after %v", took)
+		w.t.Logf("out after %v", took) // it ends by itself, since nobody who is left answers it
 		if took > 5*time.Second {
 			w.t.Errorf("out after %v", took)
 		}
