@@ -43,8 +43,8 @@
 // # Voters
 //
 // Each second the leader plans the voters from raft's contact times (consensus.PlanVoters) and takes the steps: a voter
-// is given what signs certificates before it gets its vote. Replicas of revoked nodes are removed. Only Leave, ForceRemove and Revoke
-// make the set smaller.
+// is given what signs certificates before it gets its vote. Replicas of revoked nodes are removed. Only Leave, ForceRemove
+// and Revoke make the set smaller.
 //
 // # The data directory
 //

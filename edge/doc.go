@@ -26,7 +26,8 @@
 // The owner compares what another node asks for with its own table, which alone counts. It waits where that is behind, and
 // answers NOT_OWNER where the state is not here; the asking node then looks again, after a pause that grows. Until the
 // owner has seated a session, its client is not read. Messages that an owner cannot pass on wait in their party's queue and
-// keep their credit, and a session with many of them has its client held where that is, so one state holds up no other. Rows are made firm, removed and released by the owner alone.
+// keep their credit, and a session with many of them has its client held where that is, so one state holds up no other.
+// Rows are made firm, removed and released by the owner alone.
 //
 // Every node watches the table. When an instance attaches to another node, each opens its sessions there, says so, and
 // names who left meanwhile; until all have, the new owner takes nobody off a legacy instance. A lane without a connection

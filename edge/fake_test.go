@@ -305,8 +305,8 @@ type fakeLog struct {
 	placers []*fakePlacer
 }
 
-// fakePlacer commits commands to a real table at once, and to those of the other nodes unless they are held up. What it decides is chosen by the test: the instance named by next,
-// or the live one with the lowest id.
+// fakePlacer commits commands to a real table at once, and to those of the other nodes unless they are held up. What it
+// decides is chosen by the test: the instance named by next, or the live one with the lowest id.
 type fakePlacer struct {
 	t     *testing.T
 	table *placement.Table

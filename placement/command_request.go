@@ -21,8 +21,9 @@ const (
 // table remembers their results while the session is open, for its last MaxRequests counters: asked again, it answers
 // with the same results and applies nothing. That is for who proposed and lost the answer.
 //
-// It has a result of its own. Refused: a counter of 0. Done: what follows was applied, or, with Known, was before. Stale: the session is over or
-// the counter so low that it may have been forgotten; what follows is then Stale too, and was perhaps applied before.
+// It has a result of its own. Refused: a counter of 0. Done: what follows was applied, or, with Known, was before. Stale:
+// the session is over or the counter so low that it may have been forgotten; what follows is then Stale too, and was
+// perhaps applied before.
 //
 // The counter alone says what is the same. A repeat with other commands gets the results of the first in their order,
 // Stale for those beyond. Who proposes anew because of an outcome (Again, say) takes a new counter.
