@@ -65,6 +65,9 @@ func (s *logStore) readSegment(seg *segment, newest bool) error {
 			return err
 		}
 		at += next.size
+		if end := at - next.padding; tornUntil(b[:min(at, len(b))], end) != end { // no checksum covers it
+			return fmt.Errorf("%w at byte %d", ErrCorrupt, end)
+		}
 	}
 	seg.used = int64(at)
 	torn := tornUntil(b, at)

@@ -132,6 +132,8 @@ type batch struct {
 	first uint64
 	sizes []int // of its entries, in order
 	size  int   // of the whole, padding included
+
+	padding int
 }
 
 // readBatch reads the batch that b begins with; ok is false where there is none, or one whose checksum is wrong.
@@ -154,7 +156,8 @@ func readBatch(b []byte) (out batch, ok bool) {
 		out.sizes = append(out.sizes, size)
 		body = body[size:]
 	}
-	out.size = (batchHead + n + batchAlign - 1) / batchAlign * batchAlign
+	out.padding = -(batchHead + n) & (batchAlign - 1)
+	out.size = batchHead + n + out.padding
 	return out, len(body) == 0
 }
 
