@@ -181,6 +181,7 @@ func TestFlippedBitIsRefusedAndFetchedAnew(t *testing.T) {
 		for range longer(1, 5) {
 			hurt := w.any(w.nodes)
 			before := w.server(hurt, hurt.name)
+			until(t, hurt.name+" to have noted that there are others to fetch from", patience, func() bool { return !hurt.only() })
 			hurt.kill()
 			file, at := hurt.flip()
 			hurt.restart()
@@ -196,6 +197,12 @@ func TestFlippedBitIsRefusedAndFetchedAnew(t *testing.T) {
 		}
 		w.settle()
 	})
+}
+
+// only says whether the node's data directory has it down as the only voter, which it learns of within a second.
+func (n *node) only() bool {
+	b, err := os.ReadFile(filepath.Join(n.data(), "node", "member"))
+	return err != nil || strings.Contains(string(b), `"only"`)
 }
 
 // flip changes a bit in the part of the node's log that is written, not in its last batch: that may be half written.
