@@ -38,7 +38,9 @@
 // tick, an empty entry, when that is committed: so an older leader grants nothing that a newer one does not know of. The
 // node counts its lease from when it sent the renewal, the leader counts from when it received it, and a new leader
 // counts from its election. A session that was not heard of for longer than any lease is ended by an entry, and its
-// instances are gone with it. A node whose session has ended stops: Run returns ErrSessionOver, and its owner opens a new Node.
+// instances are gone with it. A node whose session has ended stops: Run returns ErrSessionOver, and its owner opens a new
+// Node. What ends a session does not reach a node that was shut out: after three renewals without an answer it asks the
+// others, and proves once more that it knows the secret, to hear why (doubt).
 //
 // # Voters
 //

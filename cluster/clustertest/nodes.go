@@ -426,17 +426,6 @@ func (n *Node) Crash() {
 	n.halt()
 }
 
-// Stop ends the node as a signal would: it hands over and says goodbye.
-func (n *Node) Stop() {
-	n.c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := n.Get().HandOver(ctx); err != nil {
-		n.c.t.Errorf("stop %s: %v", n.Name, err)
-	}
-	n.halt()
-}
-
 func (n *Node) halt() {
 	n.mu.Lock()
 	l := n.life
